@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Make .venv and install what the requirements list: bash scripts/setup.sh [--cpu|--gpu] [--dev]
+# Without --cpu or --gpu it keeps the set that is there, or takes the one this machine can use.
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+
+say() { echo "setup: $*"; }
+fail() { echo "setup: error: $*" >&2; exit 2; }
+
+# usable PYTHON: whether it is a Python that MXNet 1.9.1 runs on
+usable() {
+    "$1" -c 'import sys
+sys.exit(sys.implementation.name != "cpython" or not (3, 8) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        usable "$PYTHON" || fail "PYTHON=$PYTHON is not a CPython 3.8-3.12"
+        echo "$PYTHON"
+        return
+    fi
+    local name
+    for name in python3 python3.11 python3.10 python3.12 python3.9 python3.8 \
+        "$(uv python find '>=3.8,<3.13' 2>/dev/null)"; do
+        if usable "$name"; then
+            echo "$name"
+            return
+        fi
+    done
+    fail 'no CPython 3.8-3.12 found (MXNet 1.9.1 runs on no other): install one, for example with' \
+        '"uv python install 3.11" or your package manager, or name it: PYTHON=/path/to/python bash scripts/setup.sh'
+}
+
+# choose: print the requirements file for this machine, and why on stderr
+choose() {
+    local capabilities why
+    capabilities=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null) || capabilities=''
+    case "$platform $capabilities" in
+        # The kernels in MXNet 1.9.1 are for compute capability 5.0 to 8.9.
+        'Linux x86_64 '[5-8].* | 'Linux x86_64 '*$'\n'[5-8].*)
+            say "GPU set: nvidia-smi shows a GPU that MXNet has kernels for" >&2
+            echo requirements.txt
+            return ;;
+        'Linux x86_64 ') why='nvidia-smi shows no GPU' ;;
+        'Linux x86_64 '*) why="MXNet has no kernels for compute capability ${capabilities%%$'\n'*}, only 5.0 to 8.9" ;;
+        *) why="MXNet's GPU build is for Linux x86_64 only" ;;
+    esac
+    say "CPU set: $why" >&2
+    echo requirements-cpu.txt
+}
+
+set='' dev=''
+for argument; do
+    case $argument in
+        --cpu) set=requirements-cpu.txt ;;
+        --gpu) set=requirements.txt ;;
+        --dev) dev=requirements-dev.txt ;;
+        *) fail "unknown argument $argument: bash scripts/setup.sh [--cpu|--gpu] [--dev]" ;;
+    esac
+done
+
+platform="$(uname -s) $(uname -m)"
+case $platform in
+    'Linux x86_64' | 'Linux aarch64' | 'Darwin x86_64') ;;
+    *) fail "MXNet 1.9.1 has no wheel for $platform, only for Linux (x86_64, aarch64) and macOS on Intel: use one of" \
+        "these, for example a Linux container" ;;
+esac
+if [ "$set" = requirements.txt ] && [ "$platform" != 'Linux x86_64' ]; then
+    fail "MXNet's GPU build is for Linux x86_64 only: --cpu"
+fi
+
+# What pip leaves when it is stopped while it installs looks complete to the next pip.
+if [ -e .venv/unfinished ]; then
+    say 'the last run was stopped: making .venv anew'
+    rm -rf .venv
+fi
+if [ -e .venv ]; then
+    usable .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
+        fail '.venv holds no working CPython 3.8-3.12 with pip: rm -rf .venv, and run this again'
+else
+    python=$(find_python)
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    "$python" -c 'import ensurepip' 2>/dev/null ||
+        fail "$python cannot make virtual environments; on Debian and Ubuntu: apt-get install -y python$version-venv"
+    say "making .venv with Python $version"
+    mkdir .venv
+    : > .venv/unfinished
+    "$python" -m venv .venv
+fi
+
+# .venv/installed has a copy of each list as it was installed.
+if [ -z "$set" ] && [ -e .venv/installed/requirements.txt ]; then set=requirements.txt; fi
+if [ -z "$set" ] && [ -e .venv/installed/requirements-cpu.txt ]; then set=requirements-cpu.txt; fi
+if [ -z "$set" ]; then set=$(choose); fi
+case $set in
+    requirements.txt) other=mxnet name=GPU size='2.6 GB' ;;
+    *) other=mxnet-cu112 name=CPU size='220 MB' ;;
+esac
+todo=''
+for list in requirements-common.txt $set $dev; do
+    cmp -s $list .venv/installed/$list || todo=yes
+done
+if [ -n "$todo" ]; then
+    say "installing the $name set into .venv ($size to download unless pip has it already)"
+    rm -rf .venv/installed
+    .venv/bin/python -m pip install --quiet --upgrade pip
+    # Both builds of MXNet own the same folder.
+    .venv/bin/python -m pip uninstall --quiet --yes $other 2>/dev/null
+    .venv/bin/python -m pip install -r $set ${dev:+-r $dev} |
+        awk '/(Downloading|Using cached) .* MB\)/ { print; fflush() }' ||
+        { echo 'setup: error: pip did not finish, for the reason above; run this again' >&2; exit 1; }
+    mkdir .venv/installed
+    cp requirements-common.txt $set $dev .venv/installed/
+    rm -f .venv/unfinished
+fi
+
+# Shows that all of it can be loaded, or names the system library that is missing.
+.venv/bin/python -m yolo3.runtime
+say ".venv is ready, with the $name set"

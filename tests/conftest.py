@@ -1,0 +1,58 @@
+"""What the tests share: the folder of real data, a small data set, and a way to run a command as a user would."""
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+ANNOTATION = '''<annotation><filename>%s.jpg</filename>
+<size><width>%d</width><height>%d</height><depth>3</depth></size>%s</annotation>'''
+OBJECT = '''<object><name>%s</name><difficult>0</difficult>
+<bndbox><xmin>%d</xmin><ymin>%d</ymin><xmax>%d</xmax><ymax>%d</ymax></bndbox></object>'''
+
+
+@pytest.fixture(scope='session')
+def data():
+    """The folder with bccd/, coco-mini/ and the backbone weights; tests that need it skip without it."""
+    folder = os.environ.get('YOLO3_TEST_DATA', os.path.join(ROOT, '..', 'shared', 'data'))
+    if not os.path.isdir(folder):
+        pytest.skip('no test data at %s: set YOLO3_TEST_DATA' % folder)
+    return os.path.abspath(folder)
+
+
+@pytest.fixture
+def run():
+    """run('demo.py', '--thresh', '0.5') -> CompletedProcess with returncode, stdout and stderr as text."""
+    def command(script, *args, cwd=None, env=None, timeout=600):
+        return subprocess.run([sys.executable, os.path.join(ROOT, script)] + [str(arg) for arg in args],
+                              cwd=cwd, env=dict(os.environ, **(env or {})), timeout=timeout,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    return command
+
+
+@pytest.fixture(scope='session')
+def squares(tmp_path_factory):
+    """A data set in VOC form of 22 + 5 images of 128 x 96 pixels with red and blue squares; one image has none."""
+    root = tmp_path_factory.mktemp('squares')
+    generator = np.random.RandomState(0)
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / 'VOC2007' / folder).mkdir(parents=True)
+    for split, count in ('trainval', 22), ('test', 5):
+        names = ['%s_%02d' % (split, number) for number in range(count)]
+        (root / 'VOC2007/ImageSets/Main' / (split + '.txt')).write_text('\n'.join(names) + '\n')
+        for number, name in enumerate(names):
+            image = generator.randint(90, 150, (96, 128, 3)).astype('uint8')
+            objects = ''
+            for colour in generator.permutation(2)[:number % 3]:
+                side = generator.randint(16, 48)
+                x, y = generator.randint(0, 128 - side), generator.randint(0, 96 - side)
+                image[y:y + side, x:x + side] = [(0, 0, 255), (255, 0, 0)][colour]
+                objects += OBJECT % (['Red', 'Blue'][colour], x + 1, y + 1, x + side, y + side)
+            cv2.imwrite(str(root / 'VOC2007/JPEGImages' / (name + '.jpg')), image)
+            (root / 'VOC2007/Annotations' / (name + '.xml')).write_text(ANNOTATION % (name, 128, 96, objects))
+    return root

@@ -1,0 +1,1 @@
+"""MobileNet-YOLOv3 on MXNet/GluonCV: what training, evaluation and the demo share."""
