@@ -1,0 +1,250 @@
+"""demo.py as a user runs it: which files it takes, what it writes where, boxes in the original image's pixels."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import demo
+from yolo3.cli import UserError
+from yolo3.network import build, load_detector, save_detector
+from yolo3.runtime import gluoncv, mx
+
+CLASSES = ['RBC', 'cell, white', '血小板']
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+@pytest.fixture(scope='module')
+def params(tmp_path_factory):
+    """A detector with random weights, so large that the scores differ, and its sidecar; 64 x 64 input."""
+    mx.random.seed(5)
+    net = build('mobilenet0_25', CLASSES)
+    net.initialize(mx.init.Xavier('gaussian', 'in', 2), force_reinit=True)
+    path = str(tmp_path_factory.mktemp('weights') / 'cells.params')
+    save_detector(net, path, network='mobilenet0_25', classes=CLASSES, data_shape=64, dataset='voc')
+    return path
+
+
+def picture(seed, width=80, height=60):
+    """A made image (height, width, 3) uint8 with something to see in it."""
+    noise = np.random.RandomState(seed).randint(0, 256, (6, 8, 3)).astype(np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return str(path)
+
+
+def expected(params, path, size, thresh):
+    """The detections on the image file `path` by way of Pillow and NumPy: [(class, score, box)], best first."""
+    net, info = load_detector(params)
+    net.set_nms(0.45, 400)
+    rgb = np.asarray(Image.open(path).convert('RGB'))
+    resized = gluoncv.data.transforms.image.imresize(mx.nd.array(rgb, dtype='uint8'), size, size, interp=9).asnumpy()
+    inputs = ((resized.astype(np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1)[None]
+    ids, scores, boxes = [output[0].asnumpy() for output in net(mx.nd.array(inputs))]
+    height, width = rgb.shape[:2]
+    found = []
+    for number, score, (xmin, ymin, xmax, ymax) in zip(ids[:, 0], scores[:, 0], boxes):
+        if number >= 0 and score >= thresh:
+            box = [xmin * width / size, ymin * height / size, xmax * width / size, ymax * height / size]
+            found.append((CLASSES[int(number)], score,
+                          [min(max(0, value), side) for value, side in zip(box, (width, height) * 2)]))
+    return found
+
+
+def lines_of(stderr):
+    """What remains of stderr without the progress bars."""
+    lines = [line.strip() for line in stderr.replace('\r', '\n').replace('\x1b[A', '\n').splitlines()]
+    return [line for line in lines if line and not re.search(r'(/s|s/\w+)\]$', line)]
+
+
+def test_boxes_are_in_the_original_pixels(run, params, tmp_path):
+    path = save(tmp_path / 'wide.png', picture(1, 300, 120))
+    done = run('demo.py', '--params', params, path, '--thresh', 0.6, '--json', 'found.json', '--data-shape', 96,
+               cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record, = json.loads((tmp_path / 'found.json').read_text(encoding='utf-8'))
+    assert record['file'] == path and (record['width'], record['height']) == (300, 120)
+    assert record['picture'] == os.path.join('detections', 'wide.png')
+    truth = expected(params, path, 96, 0.6)
+    assert len(truth) > 3 and len(record['detections']) == len(truth)
+    for detection, (name, score, box) in zip(record['detections'], truth):
+        assert detection['class'] == name and detection['score'] == pytest.approx(score, abs=2e-4)
+        assert detection['box'] == pytest.approx(box, abs=0.02)
+    assert max(box[2] for _, _, box in truth) > 120  # or a mix-up of width and height would not show
+    drawn = cv2.imread(str(tmp_path / 'detections' / 'wide.png'))
+    untouched = (drawn == cv2.imread(path)).all(axis=2).mean()
+    assert drawn.shape == (120, 300, 3) and 0.2 < untouched < 1
+
+    printed = [line.split('\t') for line in done.stdout.splitlines()]
+    assert [(file, name) for file, name, _, _ in printed] == [(path, name) for name, _, _ in truth]
+    for (_, _, score, box), (_, true_score, true_box) in zip(printed, truth):
+        assert float(score) == pytest.approx(true_score, abs=1e-3)
+        assert [float(value) for value in box.split()] == pytest.approx(true_box, abs=0.1)
+
+
+def test_every_kind_of_input_in_one_run(run, params, tmp_path):
+    folder, other = tmp_path / 'a folder', tmp_path / 'other'
+    save(folder / 'one.jpg', picture(1))
+    save(folder / 'TWO.PNG', cv2.cvtColor(picture(2), cv2.COLOR_BGR2GRAY))
+    save(folder / 'three.png', np.dstack([picture(3), np.full((60, 80), 9, np.uint8)]))
+    save(folder / 'four.png', picture(4).astype(np.uint16) * 257)
+    (folder / 'notes.txt').write_text('not an image')
+    (folder / 'broken.jpg').write_bytes(b'no image either')
+    save(other / 'one.jpg', picture(5))
+    save(other / 'five.bmp', picture(6))
+    turned = other / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    Image.fromarray(picture(7)).save(str(turned), exif=exif)
+    comma = save(tmp_path / 'a,b.jpg', picture(8))
+    out = tmp_path / 'out'
+    before = sorted(tmp_path.rglob('*'))
+    done = run('demo.py', folder, '--params', params, '--out-dir', out, str(other / '*.jpg'), '--thresh', 0.4, comma,
+               '--json', tmp_path / 'found.json', '%s,%s' % (other / 'five.bmp', other / 'one.jpg'), cwd=tmp_path,
+               env={'PYTHONIOENCODING': 'ascii'})
+    assert done.returncode == 2
+    errors = [line for line in lines_of(done.stderr) if 'error' in line]
+    assert len(errors) == 1 and errors[0].startswith('demo.py: error: cannot read image %s' % (folder / 'broken.jpg'))
+    records = json.loads((tmp_path / 'found.json').read_text(encoding='utf-8'))
+    assert [os.path.relpath(record['file'], str(tmp_path)) for record in records] == [
+        'a folder/TWO.PNG', 'a folder/four.png', 'a folder/one.jpg', 'a folder/three.png', 'other/one.jpg',
+        'other/turned.jpg', 'a,b.jpg', 'other/five.bmp']
+    assert [os.path.basename(record['picture']) for record in records] == [
+        'TWO.PNG', 'four.png', 'one.jpg', 'three.png', 'one_2.jpg', 'turned.jpg', 'a,b.jpg', 'five.jpg']
+    for record in records:
+        size = (60, 80) if 'turned' in record['file'] else (80, 60)
+        assert (record['width'], record['height']) == size
+        assert cv2.imread(record['picture']).shape == (size[1], size[0], 3)
+        for detection in record['detections']:
+            assert detection['score'] >= 0.4 and detection['class'] in CLASSES
+            xmin, ymin, xmax, ymax = detection['box']
+            assert 0 <= xmin <= xmax <= size[0] and 0 <= ymin <= ymax <= size[1]
+    assert len(done.stdout.splitlines()) == sum(len(record['detections']) for record in records) > 0
+    assert '\\u8840\\u5c0f\\u677f' in done.stdout  # a terminal without Chinese is no reason to stop
+    made = {os.path.relpath(str(path), str(tmp_path)) for path in tmp_path.rglob('*') if path not in before}
+    assert made == {'found.json', 'out'} | {os.path.join('out', os.path.basename(r['picture'])) for r in records}
+
+
+def test_originals_are_kept_when_pictures_go_beside_them(run, params, tmp_path):
+    save(tmp_path / 'cells.jpg', picture(1))
+    (tmp_path / 'link').symlink_to(tmp_path, target_is_directory=True)
+    content = (tmp_path / 'cells.jpg').read_bytes()
+    done = run('demo.py', '--pretrained', params, '--network', 'mobilenet0.25', '--images',
+               tmp_path / 'link' / 'cells.jpg', '--gpus', '', '--out-dir', tmp_path, '--thresh', 0.4)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'cells.jpg').read_bytes() == content
+    assert cv2.imread(str(tmp_path / 'cells_2.jpg')).shape == (60, 80, 3)
+    assert len(os.listdir(str(tmp_path))) == 3
+
+
+def test_video_in_gives_video_out(run, params, tmp_path):
+    path = str(tmp_path / 'my clip.avi')
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 12.5, (96, 64))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no Motion JPEG')
+    for i in range(7):
+        writer.write(picture(i, 96, 64))
+    writer.release()
+    (tmp_path / 'broken.mp4').write_bytes(b'x' * 2000)
+    done = run('demo.py', '--params', params, tmp_path, '--thresh', 0.45, '--out-dir', tmp_path / 'out', '--json',
+               tmp_path / 'found.json')
+    assert done.returncode == 2
+    errors = [line for line in lines_of(done.stderr) if 'drawn' not in line]
+    assert len(errors) == 1 and errors[0].startswith('demo.py: error: cannot read video %s' % (tmp_path / 'broken.mp4'))
+    assert '/7' in done.stderr  # the frames' own progress bar
+    assert 'moov' not in done.stderr  # FFmpeg's own words
+    records = json.loads((tmp_path / 'found.json').read_text(encoding='utf-8'))
+    assert [record['frame'] for record in records] == list(range(7))
+    assert {(record['file'], record['width'], record['height']) for record in records} == {(path, 96, 64)}
+    drawn, original = cv2.VideoCapture(records[0]['picture']), cv2.VideoCapture(path)
+    assert os.path.splitext(os.path.basename(records[0]['picture']))[0] == 'my clip'
+    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    for record in records:
+        after, before = drawn.read()[1], original.read()[1]
+        assert after.shape == (64, 96, 3)
+        change = np.abs(after.astype(int) - before)  # small by MPEG-4, large where a box or a label is
+        assert record['detections'] and (change > 64).mean() > 0.01 and np.median(change) < 20
+    assert not drawn.read()[0]
+    assert '%s:6\t' % path in done.stdout
+
+
+@pytest.mark.parametrize('arguments,said', [
+    (['nowhere.jpg'], 'no such image, video or folder: nowhere.jpg'),
+    (['empty'], 'no images in empty'),
+    ([], 'name the images'),
+    (['cells.jpg', '--params', 'none.params'], 'none.params'),
+    (['cells.jpg', '--thresh', '50'], '--thresh 50'),
+    (['cells.jpg', '--data-shape', '100'], '--data-shape 100'),
+    (['cells.jpg', '--json', 'no/such/folder.json'], '--json'),
+    (['cells.jpg', '--json', 'empty'], '--json'),
+    (['cells.jpg', '--out-dir', 'cells.jpg'], '--out-dir'),
+    (['cells.jpg', '--dataset', 'imagenet'], '--dataset'),
+])
+def test_user_errors(params, tmp_path, monkeypatch, arguments, said):
+    save(tmp_path / 'cells.jpg', picture(1))
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.chdir(tmp_path)
+    if '--params' not in arguments:
+        arguments = ['--params', params] + arguments
+    monkeypatch.setattr(sys, 'argv', ['demo.py'] + arguments)
+    with pytest.raises(UserError) as error:
+        demo.main()
+    assert said in str(error.value)
+    assert sorted(os.listdir(str(tmp_path))) == ['cells.jpg', 'empty']
+
+
+def test_no_params_is_one_line(run, tmp_path):
+    done = run('demo.py', 'cells.jpg', cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and '--params' in done.stderr
+
+
+def test_names_stand_for_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in 'b.jpg', 'a.JPEG', 'clip.MP4', 'x,y.png', '[1].jpg', 'notes.txt', 'deep/c.jpg', 'deep/er/d.webp':
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b'')
+    assert demo.expand('.') == [os.path.join('.', n) for n in ('[1].jpg', 'a.JPEG', 'b.jpg', 'clip.MP4', 'x,y.png')]
+    assert demo.expand('notes.txt') == ['notes.txt']
+    assert demo.expand('x,y.png') == ['x,y.png'] and demo.expand('[1].jpg') == ['[1].jpg']
+    assert demo.expand('b.jpg, deep') == ['b.jpg', os.path.join('deep', 'c.jpg')]
+    assert demo.expand('*') == ['[1].jpg', 'a.JPEG', 'b.jpg', 'clip.MP4', os.path.join('deep', 'c.jpg'), 'x,y.png']
+    assert demo.expand('**/*.webp') == [os.path.join('deep', 'er', 'd.webp')]
+    with pytest.raises(UserError, match='gone.jpg'):
+        demo.expand('b.jpg,gone.jpg')
+
+
+def test_no_name_is_taken_twice(tmp_path):
+    taken = {os.path.realpath(str(tmp_path / 'a_2.jpg'))}
+    paths = 'x/a.bmp', 'y/a.jpg', 'a.b.png', 'z/a.jpg'
+    names = [demo.free_name(str(tmp_path), path, '.jpg', taken) for path in paths]
+    assert [os.path.basename(name) for name in names] == ['a.jpg', 'a_3.jpg', 'a.b.jpg', 'a_4.jpg']
+
+
+def test_interrupted_video_can_be_played(params, tmp_path):
+    path = str(tmp_path / 'clip.avi')
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 25, (96, 64))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no Motion JPEG')
+    for i in range(600):
+        writer.write(picture(i % 9, 96, 64))
+    writer.release()
+    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'demo.py')
+    process = subprocess.Popen([sys.executable, '-u', script, '--params', params, path, '--thresh', '0.4', '--out-dir',
+                                str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    while b':20\t' not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(2)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    drawn = cv2.VideoCapture(str(tmp_path / 'clip.mp4'))
+    assert 20 <= drawn.get(cv2.CAP_PROP_FRAME_COUNT) < 600 and drawn.read()[0]

@@ -1,0 +1,152 @@
+"""An epoch's samples: all of them once, at shared sizes, really mixed, each with its own random numbers, for any -j."""
+import numpy as np
+import pytest
+
+from yolo3.runtime import mx
+import gluoncv
+from mxnet.gluon.data import DataLoader, Dataset
+
+from yolo3.datasets import VOCDetection
+from yolo3.loader import Requests, train_loader, val_loader
+
+CLASSES = ['red', 'blue']
+
+
+@pytest.fixture(scope='module')
+def images(squares):
+    return VOCDetection(str(squares), ['2007_trainval'], CLASSES)
+
+
+def epochs(requests, count, **kwargs):
+    result = []
+    for epoch in range(count):
+        requests.begin(epoch, **dict({'mixup': False}, **kwargs))
+        result.append(list(requests))
+    return result
+
+
+def test_rollover_uses_every_sample_once_a_round():
+    requests = Requests(22, 8, [320], seed=1)
+    batches = epochs(requests, 4)  # 88 samples, 11 batches
+    assert [len(epoch) for epoch in batches] == [2, 3, 3, 3]
+    stream = [request.index for epoch in batches for batch in epoch for request in batch]
+    for round_ in range(4):
+        assert sorted(stream[22 * round_:22 * round_ + 22]) == list(range(22))
+    assert stream[:22] != stream[22:44]
+    seeds = [request.seed for epoch in batches for batch in epoch for request in batch]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_num_samples_sets_the_epoch():
+    requests = Requests(22, 4, [320], seed=1, samples_per_epoch=10)
+    assert [len(epoch) for epoch in epochs(requests, 4)] == [2, 3, 2, 3]
+
+
+def test_an_epoch_can_be_taken_up_at_any_batch():
+    requests = Requests(100, 4, range(320, 609, 32), seed=1)
+    whole = epochs(requests, 3)[2]
+    requests.begin(2, mixup=False, first=requests.batches(2).start + 9)
+    assert list(requests) == whole[9:] and len(requests) == len(whole) - 9
+
+
+def test_ten_batches_share_a_size_and_all_sizes_are_used():
+    sizes = list(range(320, 609, 32))
+    requests = Requests(4000, 2, sizes, seed=3)
+    batches = epochs(requests, 1)[0]
+    windows = [{request.size for batch in batches[start:start + 10] for request in batch}
+               for start in range(0, len(batches), 10)]
+    assert all(len(window) == 1 for window in windows)
+    drawn = [window.pop() for window in windows]
+    assert set(drawn) == set(sizes)
+    assert max(drawn.count(size) for size in sizes) < 3 * len(drawn) / len(sizes)
+
+
+def batches_of(images, workers, mixup=True, seed=7):
+    requests = Requests(len(images), 4, [64, 96], seed)
+    loader = train_loader(images, requests, len(CLASSES), workers)
+    result = []
+    for epoch in range(2):
+        requests.begin(epoch, mixup)
+        result += [[array.asnumpy() for array in batch] for batch in loader]
+    return result
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(images):
+    reference = batches_of(images, 0)
+    assert len(reference) == 11
+    for workers in 1, 4:
+        for ours, theirs in zip(reference, batches_of(images, workers)):
+            for mine, other in zip(ours, theirs):
+                np.testing.assert_array_equal(mine, other)
+    assert any((mine != other).any() for mine, other in zip(reference[0], batches_of(images, 0, seed=8)[0])
+               if mine.shape == other.shape)
+
+
+def test_mixup_reaches_the_workers_and_stops(images):
+    requests = Requests(len(images), 2, [64], seed=1)
+    loader = train_loader(images, requests, len(CLASSES), num_workers=2)
+    for mixup in True, False, True:
+        requests.begin(0, mixup)
+        for batch in loader:
+            ratios = batch[7].asnumpy()
+            assert ((ratios > 0) & (ratios < 1)).all() if mixup else (ratios == 1).all()
+            for ratio, objectness in zip(ratios, batch[2].asnumpy()):
+                for share in objectness[objectness > 0]:
+                    assert min(abs(share - ratio), abs(share - (1 - ratio))) < 1e-6
+
+
+def test_mixup_ratio_is_beta_distributed(images):
+    from scipy.stats import beta, kstest
+    requests = Requests(len(images), 11, [32], seed=2)
+    loader = train_loader(images, requests, len(CLASSES), num_workers=0)
+    ratios = []
+    for epoch in range(14):
+        requests.begin(epoch, mixup=True)
+        ratios += [ratio for batch in loader for ratio in batch[7].asnumpy()]
+    assert kstest(ratios, beta(1.5, 1.5).cdf).pvalue > 0.01
+
+
+class Draws(Dataset):
+    """What the stock pipeline's workers draw: one random number a sample."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, index):
+        return np.random.uniform()
+
+
+def test_workers_share_no_random_numbers(images):
+    stock = np.concatenate([batch.asnumpy() for batch in DataLoader(Draws(), 1, num_workers=4)])
+    assert len(set(stock.tolist())) < 32  # the defect: workers forked from one process draw the same
+    requests = Requests(len(images), 1, [64], seed=5)
+    loader = train_loader(images, requests, len(CLASSES), num_workers=4)
+    requests.begin(0, mixup=True)
+    ratios = [float(batch[7].asscalar()) for batch in loader]
+    assert len(set(ratios)) == len(ratios)
+
+
+def test_stock_mixup_does_nothing_with_workers(images):
+    mixed = gluoncv.data.MixupDetection(images)
+    loader = DataLoader(mixed.transform(lambda image, label: float((label[:, -1] < 1).any())), 1, num_workers=2)
+    mixed.set_mixup(np.random.beta, 1.5, 1.5)
+    assert sum(float(batch.asscalar()) for batch in loader) == 0
+
+
+def test_validation_keeps_the_last_uneven_batch(squares):
+    images = VOCDetection(str(squares), ['2007_test'], CLASSES)
+    for workers in 0, 2:
+        batches = [(pixels.shape, facts.asnumpy().tolist()) for pixels, facts in val_loader(images, 64, 4, workers)]
+        assert [shape for shape, _ in batches] == [(4, 3, 64, 64), (1, 3, 64, 64)]
+        assert sum((facts for _, facts in batches), []) == [[index, 128, 96] for index in range(5)]
+
+
+def test_batches_from_workers_run_in_a_hybridized_network(images):
+    # They live in shared memory, a context of its own that a hybridized network on the CPU refuses.
+    net = mx.gluon.nn.Conv2D(4, 3)
+    net.initialize()
+    net.hybridize()
+    requests = Requests(len(images), 4, [64], seed=1)
+    for batch in train_loader(images, requests, len(CLASSES), num_workers=1):
+        part, = mx.gluon.utils.split_and_load(batch[0], [mx.cpu()])
+        assert net(part).shape == (4, 4, 62, 62)

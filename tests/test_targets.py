@@ -1,0 +1,78 @@
+"""Targets equal GluonCV's generator, and hold where that one breaks."""
+import numpy as np
+import pytest
+
+from yolo3.runtime import mx
+from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
+
+from yolo3.datasets import VOCDetection
+from yolo3.network import build
+from yolo3.targets import make_targets
+
+
+@pytest.fixture(scope='module')
+def stock():
+    """stock(boxes, ids, ratios, size) -> the five arrays of GluonCV's generator for three classes."""
+    net = build('mobilenet0_25', ['a', 'b', 'c'])
+
+    def targets(boxes, ids, ratios, size):
+        image = mx.nd.zeros((1, 3, size, size))
+        with mx.autograd.train_mode():
+            _, anchors, offsets, features, _, _, _, _ = net(image)
+        arrays = [mx.nd.array(np.asarray(array, 'float32')[None]) for array in
+                  (boxes, np.reshape(ids, (-1, 1)), np.reshape(ratios, (-1, 1)))]
+        return [array.asnumpy()[0] for array in
+                YOLOV3PrefetchTargetGenerator(3)(image, features, anchors, offsets, *arrays)]
+    return targets
+
+
+def assert_equal(boxes, ids, ratios, size, stock):
+    ours, theirs = make_targets(boxes, ids, ratios, size, 3), stock(boxes, ids, ratios, size)
+    for name, mine, other in zip(('objectness', 'centers', 'scales', 'weights', 'classes'), ours, theirs):
+        assert mine.shape == other.shape and mine.dtype == other.dtype, name
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(ours[4], theirs[4])
+    np.testing.assert_array_equal(ours[0] > 0, theirs[0] > 0)
+
+
+def random_boxes(generator, count, size):
+    corner = generator.uniform(0, size - 2, (count, 2))
+    extent = np.minimum(generator.uniform(0, 1, (count, 2)) ** 3 * size + 0.5, size - corner - 0.01)
+    return np.hstack((corner, corner + extent)).astype('float32')
+
+
+@pytest.mark.parametrize('count,size', [(1, 64), (5, 320), (12, 416), (500, 320)])
+def test_random_boxes_equal_gluoncv(stock, count, size):
+    generator = np.random.RandomState(count)
+    boxes = random_boxes(generator, count, size)
+    assert_equal(boxes, generator.randint(0, 3, count), generator.uniform(0.01, 1, count), size, stock)
+
+
+def test_real_boxes_equal_gluoncv(stock, data):
+    images = VOCDetection(data + '/bccd', ['2007_test'], ['rbc', 'wbc', 'platelets'])
+    for index in range(0, len(images), 12):
+        label = images.label(index) * [0.65, 416 / 480, 0.65, 416 / 480, 1, 1]
+        assert_equal(label[:, :4], label[:, 4], np.ones(len(label)), 416, stock)
+
+
+def test_later_object_wins_its_cell(stock):
+    boxes = [[10, 10, 40, 44], [11, 11, 41, 43]]
+    assert_equal(boxes, [0, 2], [0.3, 0.7], 64, stock)
+    objectness, _, _, _, classes = make_targets(boxes, [0, 2], [0.3, 0.7], 64, 3)
+    index = objectness.argmax()
+    assert (objectness > 0).sum() == 1 and objectness[index] == np.float32(0.7)
+    assert classes[index].tolist() == [0, 0, 1]
+
+
+def test_centre_on_the_edge_stays_in_the_last_cell():
+    # GluonCV's generator indexes past the grid for these.
+    for box, index in ([63.5, 63.5, 64.5, 64.5], 3 * (4 + 16 + 63)), ([64, 64, 64, 64], 3 * 3):
+        objectness, centers, scales, weights, classes = make_targets([box], [1], [1], 64, 3)
+        assert np.flatnonzero(objectness).tolist() == [index] and centers[index].tolist() == [1, 1]
+        assert np.isfinite(scales).all() and weights[index, 0] > 1.99
+
+
+def test_no_objects_are_all_negative():
+    objectness, centers, scales, weights, classes = make_targets(np.zeros((0, 4)), [], [], 96, 3)
+    assert len(objectness) == 3 * (9 + 36 + 144)
+    assert not objectness.any() and not weights.any() and (classes == -1).all()

@@ -1,0 +1,282 @@
+"""Training: any number of devices gives one result, a resumed run is the run, logs and files are the original's."""
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from yolo3.runtime import mx
+from gluoncv.utils import LRScheduler, LRSequential
+from mxnet.gluon.nn import BatchNorm
+
+import train_yolo3_mobilenet as training
+from yolo3 import network
+from yolo3.cli import UserError
+from yolo3.datasets import VOCDetection
+from yolo3.loader import Requests, train_loader
+
+TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
+        '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
+        '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
+SCRIPT = 'train_yolo3_mobilenet.py'
+
+
+def saved(path):
+    return {name: array.asnumpy() for name, array in mx.nd.load(str(path)).items()}
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.fixture(scope='module')
+def straight(squares, tmp_path_factory):
+    """The folder of a run of 4 epochs on the squares, with mixup in the first 2."""
+    folder = tmp_path_factory.mktemp('straight')
+    result = subprocess.run([sys.executable, os.path.join(ROOT, SCRIPT), '--dataset-root', str(squares), *TINY,
+                             '--epochs', '4', '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
+                             '--save-prefix', str(folder) + '/', '--tensorboard', str(folder / 'board')],
+                            stderr=subprocess.PIPE, universal_newlines=True)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_files_are_the_originals_with_sidecars(straight):
+    prefix = 'yolo3_mobilenet0_25_voc'
+    names = set(os.listdir(straight))
+    assert {prefix + end for end in ('_best.params', '_best.json', '_best_map.log', '_train.log', '_curves.png',
+                                     '_last.npz')} <= names
+    for epoch in range(4):
+        params, = [name for name in names if re.match(r'%s_%04d_\d\.\d{4}\.params$' % (prefix, epoch), name)]
+        sidecar = json.loads((straight / params.replace('.params', '.json')).read_text())
+        assert sidecar['network'] == 'mobilenet0_25' and sidecar['classes'] == ['red', 'blue']
+        assert sidecar['data_shape'] == 64 and sidecar['dataset'] == 'voc' and sidecar['epoch'] == epoch
+        assert params.endswith('%.4f.params' % sidecar['metrics']['mAP'])
+    assert not [name for name in names if 'tmp' in name]
+    assert re.match(r'^\d{4}:\t\d\.\d{4}$', (straight / (prefix + '_best_map.log')).read_text().splitlines()[0])
+    assert os.listdir(straight / 'board')
+
+
+def test_log_reads_like_the_originals(straight):
+    log = (straight / 'yolo3_mobilenet0_25_voc_train.log').read_text()
+    losses = r'ObjLoss=\d+\.\d{3}, BoxCenterLoss=\d+\.\d{3}, BoxScaleLoss=\d+\.\d{3}, ClassLoss=\d+\.\d{3}$'
+    batches = re.findall(r'^\[Epoch (\d+)\]\[Batch (\d+)\], LR: \d\.\d\dE[+-]\d\d, Speed: \d+\.\d{3} samples/sec, '
+                         + losses, log, re.M)
+    assert batches[:4] == [('0', '1'), ('0', '3'), ('1', '1'), ('1', '3')]
+    assert len(re.findall(r'^\[Epoch \d+\] Training cost: \d+\.\d{3}, ' + losses, log, re.M)) == 4
+    assert len(re.findall(r'^\[Epoch \d+\] Validation: \nred=\S+\nblue=\S+\nmAP=[\d.]+$', log, re.M)) == 4
+    mixed = re.findall(r'Mixed samples: (\d+) of (\d+)', log)
+    assert [count == seen for count, seen in mixed] == [True, True, False, False]
+    assert [count for count, _ in mixed[2:]] == ['0', '0']
+
+
+def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
+    flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
+             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '4')
+    process = subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)], cwd=ROOT,
+                               stderr=subprocess.PIPE, universal_newlines=True)
+    for line in process.stderr:  # stop it in the middle of the third epoch
+        if line.startswith('[Epoch 2][Batch 1]'):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.stderr.read()
+    assert process.wait(60) == 143
+    result = run(SCRIPT, *flags)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r'Resume .* at epoch 2, batch [2-5]', result.stderr)
+    last = [name for name in os.listdir(straight) if '_0003_' in name and name.endswith('.params')][0]
+    assert_same(saved(tmp_path / last), saved(straight / last))
+    with np.load(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz') as ours, \
+            np.load(straight / 'yolo3_mobilenet0_25_voc_last.npz') as theirs:
+        assert sorted(ours.files) == sorted(theirs.files)
+        for name in ours.files:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_resume_refuses_another_run(straight, squares, run):
+    result = run(SCRIPT, '--dataset-root', squares, *TINY, '--epochs', '5', '--save-prefix', str(straight) + '/',
+                 '--resume', 'auto', '--seed', '1')
+    assert result.returncode == 2 and '--seed' in result.stderr.splitlines()[-1]
+
+
+def test_resume_from_weights_only(straight, squares, run, tmp_path):
+    best = straight / 'yolo3_mobilenet0_25_voc_best.params'
+    result = run(SCRIPT, '--dataset-root', squares, *TINY, '--save-prefix', str(tmp_path) + '/', '--resume', best,
+                 '--start-epoch', '3', '--epochs', '4', '--lr', '0')
+    assert result.returncode == 0, result.stderr
+    assert 'Start training from [Epoch 3]' in result.stderr
+    ours, theirs = saved(tmp_path / best.name), saved(best)
+    for name in ours:
+        if 'running' not in name:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_eval_gives_the_numbers_of_training(straight, squares, run, tmp_path):
+    for params in sorted(straight.glob('*_best.params')):
+        result = run('eval_yolo3.py', '--params', params, '--dataset-root', squares, '--val-splits', '2007_test',
+                     '--gpus', '', '-j', '0', '--batch-size', '2', '--json', tmp_path / 'eval.json')
+        assert result.returncode == 0, result.stderr
+        assert json.loads((tmp_path / 'eval.json').read_text())['values'] == json.loads(
+            params.with_suffix('.json').read_text())['metrics']
+
+
+def args(**changes):
+    values = dict(lr=0.1, warmup_lr=0.01, warmup_epochs=2, lr_mode='step', lr_decay=0.1, decay_epochs=[6, 8], epochs=10)
+    return argparse.Namespace(**dict(values, **changes))
+
+
+@pytest.mark.parametrize('mode', ['step', 'poly', 'cosine'])
+def test_learning_rate_follows_gluoncv(mode):
+    batches = 1000
+    stock = LRSequential([
+        LRScheduler('linear', base_lr=0.01, target_lr=0.1, nepochs=2, iters_per_epoch=batches),
+        # GluonCV counts decay epochs from the end of the warmup: the two less here make them absolute.
+        LRScheduler(mode, base_lr=0.1, nepochs=8, iters_per_epoch=batches, step_epoch=[4, 6], step_factor=0.1, power=2)])
+    for batch in range(0, 10 * batches, 7):
+        assert training.learning_rate(args(lr_mode=mode), batch / batches) == pytest.approx(stock(batch), abs=2e-4)
+
+
+def test_decay_epochs_are_absolute():
+    rates = [training.learning_rate(args(warmup_epochs=4), epoch) for epoch in range(10)]
+    np.testing.assert_allclose(rates, [0.01, 0.0325, 0.055, 0.0775, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def frozen_steps(squares, device_count, batch_size, steps=5):
+    """The weights before and after some steps on that many devices, batch norm frozen."""
+    mx.random.seed(3)
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    BatchNorm_ = [block for block in blocks(net) if isinstance(block, BatchNorm)]
+    for block in BatchNorm_:
+        block._kwargs['use_global_stats'] = True
+    devices = [mx.cpu(number) for number in range(device_count)]
+    net.collect_params().reset_ctx(devices)
+    before = weights(net)
+    net.hybridize()
+    trainer = training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    requests = Requests(len(images), batch_size, [64], seed=1, samples_per_epoch=steps * batch_size)
+    for batch in train_loader(images, requests, 2, num_workers=0):
+        training.train_step(net, batch, devices, trainer)
+    return before, weights(net)
+
+
+def blocks(block):
+    yield block
+    for child in block._children.values():
+        yield from blocks(child)
+
+
+def weights(net):
+    return {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+            for name, parameter in net._collect_params_with_prefix().items()}
+
+
+@pytest.mark.parametrize('batch_size', [8, 7])
+def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
+    before, one = frozen_steps(squares, 1, batch_size)
+    moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
+    size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
+    for count in 2, 4:
+        _, many = frozen_steps(squares, count, batch_size)
+        apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
+        print('devices %d: relative difference %.1e, moved %.1e' % (count, apart / size, moved / size))
+        assert apart < 1e-5 * size and moved > 100 * apart
+
+
+def test_no_wd_spares_biases_and_batch_norm():
+    net = network.build('mobilenet0_25', ['a'])
+    training.build_trainer(argparse.Namespace(no_wd=True, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    for name, parameter in net.collect_params().items():
+        assert parameter.wd_mult == (0 if re.search('beta|gamma|bias', name) else 1), name
+
+
+def test_syncbn_on_the_cpu_falls_back(caplog):
+    import logging
+    flags = training.parse_args(['--syncbn', '--no-pretrained-base', '--network', 'mobilenet0_25', '--gpus', ''])
+    net = training.build_network(flags, ['a'], [mx.cpu(0), mx.cpu(1)], logging.getLogger('test'))
+    assert 'plain batch norm' in caplog.text
+    assert not [block for block in blocks(net) if 'SyncBatchNorm' in type(block).__name__]
+
+
+def test_syncbn_shares_statistics_over_gpus():
+    net = network.build('mobilenet0_25', ['a'], sync_devices=4)
+    sync = [block for block in blocks(net) if 'SyncBatchNorm' in type(block).__name__]
+    assert len(sync) > 40 and all(block._kwargs['ndev'] == 4 for block in sync)
+    assert not [block for block in blocks(net) if type(block) is BatchNorm]
+
+
+def test_label_smoothing_reaches_the_targets():
+    flags = training.parse_args(['--label-smooth', '--no-pretrained-base', '--network', 'mobilenet0_25'])
+    net = training.build_network(flags, ['a', 'b'], [mx.cpu()], None)
+    assert net._target_generator._label_smooth is True
+
+
+def test_the_originals_commands_parse():
+    voc = ('--network mobilenet1_0 --dataset voc --gpus 0,1,2,3,4,5,6,7 --batch-size 64 -j 16 --log-interval 100 '
+           '--lr-decay-epoch 160,180 --epochs 200 --syncbn --warmup-epochs 4')
+    coco = ('--network mobilenet1_0 --dataset coco --gpus 0,1,2,3,4,5,6,7 --batch-size 64 -j 32 --log-interval 100 '
+            '--lr-decay-epoch 220,250 --epochs 280 --syncbn --warmup-epochs 2 --mixup --no-mixup-epochs 20 '
+            '--label-smooth --no-wd')
+    assert training.parse_args(voc.split()).sizes == list(range(320, 609, 32))
+    flags = training.parse_args(coco.split())
+    assert flags.decay_epochs == [220, 250] and flags.mixup and flags.label_smooth and flags.no_wd
+    assert flags.prefix == 'yolo3_mobilenet1_0_coco'
+
+
+@pytest.mark.parametrize('flags', [
+    ['--data-shape', '400'], ['--min-shape', '352', '--max-shape', '320'], ['--batch-size', '0'], ['--epochs', '0'],
+    ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'linear'], ['--batch-size', 'x'], ['--nope']])
+def test_wrong_flags_are_named(flags):
+    with pytest.raises(UserError) as error:
+        training.parse_args(flags)
+    assert flags[0] in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('flags,named', [
+    (['--gpus', '0'], '--gpus 0'),
+    (['--dataset-root', '/nowhere'], '/nowhere'),
+    (['--classes', 'dog,cat'], '--classes'),
+    (['--train-splits', '2007_nothing'], 'nothing'),
+    (['--batch-size', '100'], '--batch-size'),
+    (['--amp'], '--amp'),
+    (['--resume', 'nowhere.params'], 'nowhere.params'),
+    (['--pretrained', 'nowhere.params'], 'nowhere.params'),
+    (['--resume', os.path.join(ROOT, 'pytest.ini')], 'pytest.ini'),
+    (['--backbone-params', os.path.join(ROOT, 'pytest.ini')], 'pytest.ini'),
+    (['--backbone-params', os.path.join(ROOT, 'pytest.ini'), '--resume', 'auto'], 'pytest.ini')])  # nothing to resume
+def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
+    result = run(SCRIPT, '--dataset-root', squares, *TINY, *flags, '--epochs', '1', cwd=str(tmp_path))
+    assert result.returncode == 2
+    assert named in result.stderr.splitlines()[-1] and 'error' in result.stderr.splitlines()[-1]
+    assert 'Traceback' not in result.stderr
+
+
+def test_fewer_images_a_batch_than_devices(monkeypatch):
+    monkeypatch.setattr(training.runtime, 'devices', lambda gpus: [mx.cpu(number) for number in range(8)])
+    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--batch-size', '4'])
+    with pytest.raises(UserError, match='--batch-size 4 is smaller than the 8 devices'):
+        training.main()
+
+
+def test_sigint_during_validation_keeps_the_epoch(squares, run, tmp_path):
+    flags = ('--dataset-root', squares, *TINY, '--save-prefix', str(tmp_path) + '/', '--epochs', '1')
+    process = subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)],
+                               stderr=subprocess.PIPE, universal_newlines=True)
+    for line in process.stderr:
+        if 'Training cost' in line:
+            process.send_signal(signal.SIGINT)
+            break
+    process.stderr.read()
+    assert process.wait(60) == 130
+    result = run(SCRIPT, *flags, '--resume', 'auto')
+    assert result.returncode == 0, result.stderr
+    assert 'Validation' in result.stderr and '[Batch' not in result.stderr

@@ -1,0 +1,300 @@
+"""Train YOLOv3 with a MobileNet backbone: the whole recipe, from the command line to the last checkpoint."""
+import math
+import os
+import time
+
+from yolo3 import runtime
+from yolo3.runtime import mx
+from mxnet import autograd, gluon
+from mxnet.contrib import amp
+
+from yolo3 import checkpoint, metrics, network, progress, validation
+from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run
+from yolo3.datasets import open_train, open_val
+from yolo3.loader import Requests, train_loader, val_loader
+
+
+def parse_args(argv=None):
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--network', default='mobilenet1_0', help='backbone: mobilenet1_0, 0_75, 0_5 or 0_25')
+    add('--data-shape', type=int, default=416, help='input size in validation, pixels; 320, 416, 608, ...')
+    add('--batch-size', type=int, default=64, help='images a step, over all devices')
+    add('--dataset', default='voc', choices=('voc', 'coco'), help='form of the data set')
+    add('--dataset-root', default='', help='folder of your own data; default: ~/.mxnet/datasets/voc or coco')
+    add('--classes', default='', help='class names a,b,c of your own data; default: the 20 of VOC, or all in the JSON')
+    add('--train-splits', default='', help='2007_trainval,... (voc) or annotation file stems (coco)')
+    add('--val-splits', default='', help='2007_test,... (voc) or an annotation file stem (coco)')
+    add('--skip-empty', action='store_true', help='leave images without objects out of the training')
+    add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
+    add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
+    add('--epochs', type=int, default=200)
+    add('--resume', default='', help="'auto' continues this run exactly where its checkpoint stands; a .params file "
+                                     'gives its weights only')
+    add('--start-epoch', type=int, default=0, help='with --resume FILE: the epoch to go on from')
+    add('--pretrained', default='', help='.params of a detector to start from; class rows of equal names are kept')
+    add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
+    add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
+    add('--lr', type=float, default=0.001, help='learning rate')
+    add('--lr-mode', default='step', choices=('step', 'poly', 'cosine'))
+    add('--lr-decay', type=float, default=0.1, help='factor of each decay (step)')
+    add('--lr-decay-period', type=int, default=0, help='decay every so many epochs instead of --lr-decay-epoch')
+    add('--lr-decay-epoch', default='160,180', help='epochs at which the learning rate decays (step)')
+    add('--warmup-lr', type=float, default=0.0, help='learning rate that the warmup starts from')
+    add('--warmup-epochs', type=int, default=0, help='epochs of linear warmup')
+    add('--momentum', type=float, default=0.9)
+    add('--wd', type=float, default=0.0005, help='weight decay')
+    add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
+    add('--log-interval', type=int, default=100, help='batches between two log lines')
+    add('--save-prefix', default='', help='put before the names of all files written; may hold a folder')
+    add('--save-interval', type=int, default=10, help='epochs between two kept .params; the best is always kept')
+    add('--val-interval', type=int, default=1, help='epochs between two validations; the last epoch always has one')
+    add('--seed', type=int, default=233)
+    add('--num-samples', type=int, default=-1, help='images an epoch; -1: as many as there are')
+    add('--syncbn', action='store_true', help="share batch norm's statistics over the GPUs")
+    add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
+    add('--min-shape', type=int, default=320, help='smallest random input size, pixels')
+    add('--max-shape', type=int, default=608, help='largest random input size, pixels')
+    add('--mixup', action='store_true', help='blend pairs of images')
+    add('--no-mixup-epochs', type=int, default=20, help='last epochs without mixup')
+    add('--label-smooth', action='store_true', help='smooth the class labels')
+    add('--amp', action='store_true', help='mixed precision, on GPUs')
+    add('--tensorboard', default='', help='folder to write TensorBoard scalars to')
+    args = parser.parse_args(argv)
+
+    args.network = network.network_name(args.network)
+    args.prefix = '%syolo3_%s_%s' % (args.save_prefix, args.network, args.dataset)
+    args.decay_epochs = comma_integers('--lr-decay-epoch', args.lr_decay_epoch)
+    if args.lr_decay_period > 0:
+        args.decay_epochs = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
+    for flag in ('batch_size', 'epochs', 'val_interval', 'log_interval', 'num_workers', 'seed', 'warmup_epochs'):
+        least = 1 if flag in ('batch_size', 'epochs', 'val_interval') else 0
+        if getattr(args, flag) < least:
+            raise UserError('--%s %d: must be at least %d' % (flag.replace('_', '-'), getattr(args, flag), least))
+    args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
+    for flag, size in ('data', args.data_shape), ('min', args.min_shape), ('max', args.max_shape):
+        if size < 32 or size % 32:
+            raise UserError('--%s-shape %d: must be a positive multiple of 32, the largest stride' % (flag, size))
+    if not args.sizes:
+        raise UserError('--min-shape %d is larger than --max-shape %d' % (args.min_shape, args.max_shape))
+    return args
+
+
+def comma_integers(flag, text):
+    """'160,180' -> [160, 180]. Raises UserError that names `flag`."""
+    try:
+        return [int(item) for item in comma_list(text)]
+    except ValueError:
+        raise UserError("%s '%s': give numbers with commas between, as in 160,180" % (flag, text))
+
+
+def learning_rate(args, epoch):
+    """The learning rate at `epoch`, which counts from the start of the training and may be fractional.
+
+    A linear warmup from args.warmup_lr, then args.lr_mode (as GluonCV's LRScheduler; poly has power 2). The decay
+    epochs of 'step' count from the start of the training too, the warmup included.
+    """
+    if epoch < args.warmup_epochs:
+        return args.warmup_lr + (args.lr - args.warmup_lr) * epoch / args.warmup_epochs
+    if args.lr_mode == 'step':
+        return args.lr * args.lr_decay ** sum(epoch >= decay for decay in args.decay_epochs)
+    done = (epoch - args.warmup_epochs) / max(1, args.epochs - args.warmup_epochs)
+    return args.lr * ((1 - done) ** 2 if args.lr_mode == 'poly' else (1 + math.cos(math.pi * done)) / 2)
+
+
+def build_network(args, classes, devices, logger):
+    """The detector to train, on `devices`, from the weights that the flags name."""
+    sync_devices = len(devices) if args.syncbn else 1
+    if args.syncbn and devices[0].device_type == 'cpu':
+        logger.warning('--syncbn works on GPUs only (it deadlocks on the CPU): training with plain batch norm')
+        sync_devices = 1
+    if args.resume:
+        net = network.build(args.network, classes, sync_devices=sync_devices)
+        if args.resume != 'auto':
+            network.load_weights(net, args.resume, args.network)
+    elif args.pretrained:
+        net, kept = network.transfer(args.pretrained, classes, args.network, sync_devices)
+        logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), network.shorten(kept))
+    else:
+        net = network.build(args.network, classes, args.backbone_params, not args.no_pretrained_base, sync_devices)
+    net._target_generator._label_smooth = args.label_smooth
+    net.collect_params().reset_ctx(devices)
+    return net
+
+
+def build_trainer(args, net):
+    """SGD with momentum, updated on the devices so that its state can be saved whatever the kvstore."""
+    if args.no_wd:
+        for parameter in net.collect_params('.*beta|.*gamma|.*bias').values():
+            parameter.wd_mult = 0.0
+    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': args.lr, 'momentum': args.momentum,
+                                                          'wd': args.wd}, update_on_kvstore=False)
+    if args.amp:
+        amp.init_trainer(trainer)
+    return trainer
+
+
+def train_step(net, batch, devices, trainer, mixed_precision=False):
+    """One step on a batch of `train_loader`; returns for each device its four losses, (b,) arrays."""
+    inputs = [gluon.utils.split_and_load(array, devices, even_split=False) for array in batch[:7]]
+    with autograd.record():
+        losses = [net(*part) for part in zip(*inputs)]
+        totals = [sum(loss) for loss in losses]
+        if mixed_precision:
+            with amp.scale_loss(totals, trainer) as scaled:
+                autograd.backward(scaled)
+        else:
+            autograd.backward(totals)
+    trainer.step(len(batch[0]))
+    return losses
+
+
+def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
+    """Train on what is left of epoch state['epoch']; returns {name of the loss: mean}.
+
+    After every step state['batch'] is the number of the next batch, counted from the start of the training; and
+    however the epoch ends, state['losses'] are its losses so far.
+    """
+    net.hybridize()
+    meter = progress.LossMeter(state['losses'])
+    requests, epoch = loader.requests, state['epoch']
+    batches = requests.batches(epoch)
+    requests.begin(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, state['batch'])
+    mixed = seen = 0
+    start = last = time.time()
+    with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch) as bar:
+        bar.update((state['batch'] - batches.start) * args.batch_size)
+        try:
+            for batch in stop.watch(loader):
+                done = state['batch'] - batches.start
+                rate = learning_rate(args, epoch + done / len(batches))
+                trainer.set_learning_rate(rate)
+                meter.update(train_step(net, batch, devices, trainer, args.amp))
+                state['batch'] += 1
+                ratios = batch[-1].asnumpy()
+                mixed += int((ratios < 1).sum())
+                seen += len(ratios)
+                speed, last = len(ratios) / (time.time() - last), time.time()
+                if args.log_interval and (done + 1) % args.log_interval == 0:
+                    logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', epoch, done, rate, speed,
+                                progress.format_losses(meter.means()))
+                bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.recent())), refresh=False)
+                bar.update(len(ratios))
+        finally:
+            state['losses'] = meter.totals()
+    means = meter.means()
+    logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - start, progress.format_losses(means))
+    if args.mixup:
+        logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, seen)
+    return dict(means, epoch=epoch, lr=learning_rate(args, epoch + 1))
+
+
+def validate(args, net, loader, metric, devices, epoch, logger, stop):
+    """The metric's values, after telling them to the log in the original's format."""
+    with progress.bar(len(loader._dataset), 'validation') as bar:
+        values = validation.evaluate(net, stop.watch(progress.advancing(bar, loader)), metric, args.data_shape, devices)
+    logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
+    return values
+
+
+def save_params(args, net, classes, state, values, logger):
+    """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
+    epoch = state['epoch']
+    current = metrics.headline(values) if values else 0.0
+    sidecar = {'network': args.network, 'classes': list(classes), 'data_shape': args.data_shape,
+               'dataset': args.dataset, 'epoch': epoch, 'metrics': values}
+    if values and current > state['best_map']:
+        state['best_map'] = current
+        network.save_detector(net, args.prefix + '_best.params', **sidecar)
+        with open(args.prefix + '_best_map.log', 'a') as file:
+            file.write('%04d:\t%.4f\n' % (epoch, current))
+    if args.save_interval and epoch % args.save_interval == 0:
+        network.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
+
+
+def resume(args, net, trainer, requests, logger):
+    """Where the run stands: as its checkpoint says with --resume auto, else at the start of --start-epoch."""
+    path = checkpoint.path(args.prefix)
+    if args.resume == 'auto':
+        state = checkpoint.load(path, net, trainer)
+        checkpoint.require_same(path, state['settings'], settings(args, requests))
+        logger.info('Resume %s at epoch %d, batch %d', path, state['epoch'],
+                    state['batch'] - requests.batches(state['epoch']).start)
+        return state
+    if os.path.exists(path):
+        logger.warning('%s is of an earlier run, which --resume auto would continue; this run replaces it', path)
+    epoch = args.start_epoch
+    return {'epoch': epoch, 'batch': requests.batches(epoch).start, 'losses': None, 'best_map': -1.0,
+            'history': [], 'settings': settings(args, requests)}
+
+
+def settings(args, requests):
+    """What must be the same for a run to be continued exactly: {flag: value}."""
+    return {'--network': args.network, '--batch-size': args.batch_size, '--seed': args.seed,
+            '--num-samples': args.num_samples, 'number of training images': requests.length}
+
+
+def train(args, net, trainer, classes, loaders, metric, devices, state, logger):
+    """Epoch after epoch: train, validate, keep the weights, draw the curves, write the checkpoint."""
+    stop = StopSignal()
+    try:
+        while state['epoch'] < args.epochs:
+            epoch = state['epoch']
+            entry = train_epoch(args, net, trainer, loaders[0], devices, state, logger, stop)
+            checkpoint.average_running_statistics(net)
+            values = {}
+            if (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs:
+                values = validate(args, net, loaders[1], metric, devices, epoch, logger, stop)
+                entry['mAP'] = metrics.headline(values)
+            save_params(args, net, classes, state, values, logger)
+            state['history'].append(entry)
+            progress.plot_curves(args.prefix + '_curves.png', state['history'])
+            if args.tensorboard:
+                progress.write_scalars(args.tensorboard, state['history'])
+            state.update(epoch=epoch + 1, losses=None)
+            checkpoint.save(checkpoint.path(args.prefix), net, trainer, state)
+    except Interrupted:
+        checkpoint.save(checkpoint.path(args.prefix), net, trainer, state)
+        logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
+        raise
+
+
+def main():
+    args = parse_args()
+    devices = runtime.devices(args.gpus)
+    if args.batch_size < len(devices):
+        raise UserError('--batch-size %d is smaller than the %d devices of --gpus' % (args.batch_size, len(devices)))
+    if args.amp:
+        if devices[0].device_type == 'cpu':
+            raise UserError('--amp needs GPUs: leave it out, or give --gpus')
+        amp.init()
+    mx.random.seed(args.seed)
+
+    root, classes = args.dataset_root, comma_list(args.classes)
+    train_set = open_train(args.dataset, root, classes, comma_list(args.train_splits), args.skip_empty)
+    val_set = open_val(args.dataset, root, train_set.classes, comma_list(args.val_splits))
+    if args.batch_size > len(train_set):
+        raise UserError('--batch-size %d is larger than the training set of %d images'
+                        % (args.batch_size, len(train_set)))
+    requests = Requests(len(train_set), args.batch_size, args.sizes, args.seed,
+                        args.num_samples if args.num_samples > 0 else None)
+
+    logger = progress.start_log(args.prefix + '_train.log')
+    logger.info(args)
+    logger.info('training on %s', train_set.summary())
+    logger.info('validating on %s', val_set.summary())
+    if args.resume == 'auto' and not os.path.exists(checkpoint.path(args.prefix)):
+        logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
+        args.resume = ''
+    net = build_network(args, train_set.classes, devices, logger)
+    trainer = build_trainer(args, net)
+    state = resume(args, net, trainer, requests, logger)
+    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers),
+               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers))
+    metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
+    logger.info('Start training from [Epoch %d]', state['epoch'])
+    train(args, net, trainer, train_set.classes, loaders, metric, devices, state, logger)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,422 @@
+"""VOC and COCO datasets with any classes: GluonCV's own, subclassed so that no image and no box is lost unsaid."""
+import collections
+import contextlib
+import io
+import json
+import math
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+
+from yolo3.cli import UserError
+from yolo3.runtime import mx
+
+import cv2
+import gluoncv
+import numpy as np
+from gluoncv.utils.bbox import bbox_xywh_to_xyxy
+from PIL import Image
+
+VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
+COCO_ROOT = os.path.join('~', '.mxnet', 'datasets', 'coco')
+EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', '.tif', '.tiff', '.webp')
+UNKNOWN, CROWD = 'of other classes', 'around crowds'
+
+
+def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False):
+    """The 'voc' or 'coco' dataset to train on; what is not given is as in VOC07+12 and COCO 2017. Raises UserError."""
+    if dataset == 'voc':
+        return VOCDetection(root or VOC_ROOT, splits or ['2007_trainval', '2012_trainval'],
+                            classes or gluoncv.data.VOCDetection.CLASSES, skip_empty)
+    return COCODetection(root or COCO_ROOT, splits or ['instances_train2017'], classes, skip_empty,
+                         skip_crowd_only=True)
+
+
+def open_val(dataset, root=None, classes=None, splits=None):
+    """The 'voc' or 'coco' dataset to evaluate on, with all its images; else as `open_train`. Raises UserError."""
+    if dataset == 'voc':
+        return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or gluoncv.data.VOCDetection.CLASSES)
+    return COCODetection(root or COCO_ROOT, splits or ['instances_val2017'], classes)
+
+
+def read_image(path):
+    """The image file `path` as RGB, uint8 (height, width, 3). Raises UserError."""
+    try:
+        content = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    except (OSError, cv2.error) as error:
+        raise UserError('cannot read image %s: %s' % (path, error))
+    if image is None:
+        raise UserError('cannot read image %s: it is empty, damaged or no image' % path)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+class _Checked:
+    """What both datasets share: classes in any spelling, images with labels, and an account of what was dropped."""
+
+    def _start(self, root, splits, classes, layout):
+        """Take the arguments in, before GluonCV's constructor; `layout` tells the user what `root` must hold."""
+        self._expected = '--dataset-root %s must hold %s' % (root, layout)
+        if not os.path.isdir(os.path.expanduser(root)):
+            raise UserError('no dataset folder %s: %s' % (root, self._expected))
+        self._name = '+'.join(splits)
+        self._classes = tuple(_clean(name) for name in classes)
+        self.index_map = {_key(name): index for index, name in enumerate(self._classes)}
+        if '' in self.index_map or len(self.index_map) < len(self._classes):
+            raise UserError('--classes %s: one is empty or given twice (upper and lower case are the same)'
+                            % ','.join(classes))
+        self._paths, self._labels, self._notes, self._found = [], [], {}, collections.Counter()
+
+    def _missing(self, what, path):
+        return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
+
+    def _note(self, done, noun, why, path):
+        """Count for the summary that `done` ('dropped') befell one `noun` ('box') of the file `path`."""
+        note = self._notes.setdefault((done, noun, why), [0, []])
+        note[0] += 1
+        if len(note[1]) < 4 and os.path.basename(path) not in note[1]:
+            note[1].append(os.path.basename(path))
+
+    def _label(self, path, size, boxes, columns):
+        """The label (n, columns) of the sound ones of `boxes`, each class name, flaw or '', four sides, what follows.
+
+        They are clamped to the image of `size` [width, height]; what is wrong with them is noted for the file `path`.
+        """
+        label = []
+        for name, flaw, sides, *rest in boxes:
+            self._found[name] += 1
+            index = self.index_map.get(_key(name))
+            fitted = [min(max(side, 0), limit - 1) for side, limit in zip(sides, size * 2)]
+            if index is None:
+                flaw = UNKNOWN
+            elif not flaw and fitted[0] >= fitted[2]:
+                flaw = 'of no width'
+            elif not flaw and fitted[1] >= fitted[3]:
+                flaw = 'of no height'
+            if flaw:
+                self._note('dropped', 'box', flaw, path)
+                continue
+            # Some count pixels from 0, some from 1: one pixel beyond is no flaw.
+            if fitted != sides and max(abs(side - inside) for side, inside in zip(sides, fitted)) > 1:
+                self._note('clipped', 'box', 'reaching beyond the image', path)
+            label.append(fitted + [index] + rest)
+        return np.array(label, float).reshape(-1, columns)
+
+    def _take(self, path, label, skip):
+        """Add an image, or where it has no box and there is a reason `skip`, note that. Returns whether it is added."""
+        if skip and not len(label):
+            self._note('skipped', 'image', skip, path)
+            return False
+        self._paths.append(path)
+        self._labels.append(label)
+        return True
+
+    def _finish(self):
+        """Raises UserError where there is no box at all."""
+        if not any(map(len, self._labels)):
+            found = _some(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
+            raise UserError('no usable box of --classes %s in %s of %s; classes found there: %s' % (
+                ','.join(self._classes), self._name, self._root, found))
+
+    @property
+    def classes(self):
+        """The names of the classes, in order, as the user spelt them."""
+        return self._classes
+
+    def __len__(self):
+        return len(self._paths)
+
+    def __getitem__(self, index):
+        """The image, mx.nd uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
+        return mx.nd.array(read_image(self._paths[index]), dtype='uint8'), self.label(index)
+
+    def label(self, index):
+        """A copy of one image's boxes, float64 (n, 6 VOC or 5 COCO): xmin ymin xmax ymax in pixels from 0, both ends
+        included; class; difficult (VOC)."""
+        return self._labels[index].copy()
+
+    def image_path(self, index):
+        """The file of one image."""
+        return self._paths[index]
+
+    def summary(self):
+        """One line: the splits, their images and boxes, and all that was dropped, clipped or skipped."""
+        empty = sum(not len(label) for label in self._labels)
+        parts = ['%s: %s%s, %s' % (self._name, _count(len(self), 'image'),
+                                   ' (%d without objects)' % empty if empty else '',
+                                   _count(sum(map(len, self._labels)), 'box'))]
+        for (done, noun, why), (count, names) in self._notes.items():
+            if why == UNKNOWN:
+                others = ["'%s' %d" % pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
+                why += ' (%s)' % _some(others, 10)
+            parts.append('%s %s %s: %s' % (done, _count(count, noun), why, _some(names, 3)))
+        used = set(np.concatenate(self._labels)[:, 4])
+        unused = [name for index, name in enumerate(self._classes) if index not in used]
+        if unused:
+            parts.append('no boxes of: %s' % _some(unused, 10))
+        return '; '.join(parts)
+
+
+class VOCDetection(_Checked, gluoncv.data.VOCDetection):
+    """Images and boxes in VOC form.
+
+    `splits` are '2007_trainval' for root/VOC2007/ImageSets/Main/trainval.txt and so on. An image without objects has a
+    label of shape (0, 6), or is left out where `skip_empty`. Raises UserError.
+    """
+
+    def __init__(self, root, splits, classes, skip_empty=False):
+        self._start(root, splits, classes, 'VOC2007/ImageSets/Main/trainval.txt, VOC2007/Annotations and '
+                                           'VOC2007/JPEGImages for a split 2007_trainval')
+        years_and_names = [split.partition('_')[::2] for split in splits]
+        super().__init__(root, years_and_names, index_map=self.index_map, preload_label=False)
+        skip = 'without objects' if skip_empty else ''
+        self._items = [item for item in self._items if self._take(*self._read(*item), skip)]
+        self._finish()
+        del self._pictures
+
+    def _load_items(self, splits):
+        """GluonCV's hook: the (folder, stem) of each image of `splits`, pairs of year and name."""
+        items, self._pictures = [], {}
+        for year, name in splits:
+            folder = os.path.join(self._root, 'VOC' + year)
+            path = os.path.join(folder, 'ImageSets', 'Main', name + '.txt')
+            try:
+                with open(path, encoding='utf-8-sig') as file:
+                    lines = [line.strip() for line in file if line.strip()]
+            except OSError:
+                raise self._missing('split file', path)
+            except UnicodeDecodeError:
+                raise UserError('%s is not UTF-8 text' % path)
+            if not lines:
+                raise UserError('%s lists no image' % path)
+            # Listing both folders once is quicker than asking for each of many thousand files.
+            stems = self._list(os.path.join(folder, 'Annotations'))
+            self._pictures[folder] = self._list(os.path.join(folder, 'JPEGImages'))
+            for line in lines:
+                # VOC's files for one class have a column -1, 0 or 1 behind the stem; stems may contain spaces.
+                stem = next((stem for stem in (line, line.rsplit(None, 1)[0]) if stem + '.xml' in stems), None)
+                if stem is None:
+                    raise UserError('%s lists %s, but there is no %s (where an image has no objects, one without '
+                                    '<object>)' % (path, line, os.path.join(folder, 'Annotations', line + '.xml')))
+                items.append((folder, stem))
+        return items
+
+    def _list(self, folder):
+        """The names of the files in `folder`."""
+        try:
+            return {entry.name for entry in os.scandir(folder) if entry.is_file()}
+        except OSError:
+            raise self._missing('folder', folder)
+
+    def _read(self, folder, stem):
+        """The path of the image and the label (n, 6) of one annotation."""
+        path = os.path.join(folder, 'Annotations', stem + '.xml')
+        root = _parse_xml(path)
+        image = self._picture(folder, stem, root.findtext('filename', ''))
+        boxes = []
+        try:
+            for item in root.iter('object'):
+                box = item.find('bndbox')
+                # VOC counts pixels from 1.
+                sides = [float(box.find(side).text) - 1 for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+                if not math.isfinite(sum(sides)):
+                    raise ValueError
+                difficult = item.findtext('difficult', '').strip() == '1'
+                boxes.append((_clean(item.find('name').text), '', sides, difficult))
+        except (AttributeError, TypeError, ValueError):
+            raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
+        size = _size(root.findtext('size/width'), root.findtext('size/height'), image)
+        return image, self._label(path, size, boxes, 6)
+
+    def _picture(self, folder, stem, filename):
+        """The path of the image of an annotation: as its <filename> says, else by the annotation's own name."""
+        # Only the last part of <filename>: it often holds another machine's folders, and must not lead elsewhere.
+        named = re.split(r'[/\\]', filename.strip())[-1]
+        own = [stem + extension for extension in EXTENSIONS if stem + extension in self._pictures[folder]]
+        if named in self._pictures[folder]:
+            if own and named not in own:
+                self._note('took', 'image', 'by <filename>, though one has the name of the annotation', stem + '.xml')
+            return os.path.join(folder, 'JPEGImages', named)
+        if own:
+            return os.path.join(folder, 'JPEGImages', own[0])
+        raise UserError('no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
+            os.path.join(folder, 'Annotations', stem + '.xml'), named or '(none)', stem,
+            os.path.join(folder, 'JPEGImages')))
+
+
+class COCODetection(_Checked, gluoncv.data.COCODetection):
+    """Images and boxes in COCO form.
+
+    `splits` are annotation files, root/annotations/SPLIT.json, whose categories are matched with `classes` by name;
+    without `classes` they are the files' own, by id. Crowd regions are no boxes here. An image without any box has a
+    label of shape (0, 5), or is left out where `skip_empty`, or where `skip_crowd_only` and it has a crowd region.
+    `contiguous_id_to_json` gives the category id in `coco` of each class. Raises UserError.
+    """
+
+    def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False):
+        self._start(root, splits, classes or (), 'annotations/%s.json and its images' % splits[0])
+        self._skip_crowd_only = skip_crowd_only
+        super().__init__(root, splits, skip_empty=skip_empty, use_crowd=False)
+
+    def _load_jsons(self):
+        """GluonCV's hook: the paths, labels and aspect ratios of all images."""
+        files = [self._read_json(split) for split in self._splits]
+        if not self._classes:
+            names = {}
+            for _, categories, _ in files:
+                for name in categories.values():
+                    names.setdefault(_key(name), name)
+            self._classes = tuple(names.values())
+        self.index_map = {_key(name): index for index, name in enumerate(self._classes)}
+        # A file keeps its ids, so that others can evaluate with it. Classes it does not know get free ones.
+        ids = {_key(name): number for number, name in files[0][1].items()}
+        free = max(ids.values(), default=0) + 1
+        self.contiguous_id_to_json = {i: ids.get(_key(name), free + i) for i, name in enumerate(self._classes)}
+        self.json_id_to_contiguous = {number: i for i, number in self.contiguous_id_to_json.items()}
+        self._ids, self._sizes, self._truths = [], [], []
+        for split, (images, categories, annotations) in zip(self._splits, files):
+            known = {name: self.index_map[_key(name)] for name in categories.values() if _key(name) in self.index_map}
+            for entry in images:
+                path = self._picture(split, entry)
+                size = _size(entry.get('width'), entry.get('height'), path)
+                boxes = annotations.pop(entry['id'], [])
+                sides = bbox_xywh_to_xyxy(np.array([box for _, _, box, _ in boxes], float).reshape(-1, 4)).tolist()
+                label = self._label(path, size, [box[:2] + (side,) for box, side in zip(boxes, sides)], 5)
+                truth = [[known[name], flaw == CROWD, area] + box for name, flaw, box, area in boxes if name in known]
+                crowd = self._skip_crowd_only and any(box[1] for box in truth)
+                skip = 'with only crowd regions' if crowd else 'without objects' if self._skip_empty else ''
+                if self._take(path, label, skip):
+                    # Several files may use the same ids for different images.
+                    self._ids.append(entry['id'] if len(files) == 1 else len(self._ids) + 1)
+                    self._sizes.append(size)
+                    self._truths.append(np.array(truth, float))
+            for _ in (box for boxes in annotations.values() for box in boxes):
+                self._note('dropped', 'box', 'of images not listed', split + '.json')
+        self._finish()
+        return self._paths, self._labels, [width / height for width, height in self._sizes]
+
+    def _read_json(self, split):
+        """One file's image entries by id, its {category id: name} by id, and {image id: annotations}, each the class
+        name, a flaw or '', [x, y, width, height] in pixels and the area. Raises UserError."""
+        path = os.path.join(self._root, self.annotation_dir, split + '.json')
+        try:
+            with open(path, encoding='utf-8-sig') as file:
+                content = json.load(file)
+            images = sorted(content['images'], key=lambda entry: entry['id'])
+            categories = dict(sorted((int(entry['id']), _clean(entry['name'])) for entry in content['categories']))
+            number, count = collections.Counter(entry['id'] for entry in images).most_common(1)[0]
+            entries = list(content.get('annotations') or [])
+        except OSError:
+            raise self._missing('annotation file', path)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise UserError('%s: no COCO annotation file with images and categories (%r)' % (path, error))
+        if count > 1:
+            raise UserError('%s: %d images have the id %s' % (path, count, number))
+        annotations = collections.defaultdict(list)
+        for entry in entries:
+            try:
+                box = x, y, width, height = [float(number) for number in entry['bbox']]
+                area = width * height if entry.get('area') is None else float(entry['area'])
+                if not math.isfinite(sum(box) + area):
+                    raise ValueError
+                category = int(entry['category_id'])
+                flaw = (CROWD if entry.get('iscrowd') else 'marked to be ignored' if entry.get('ignore') else
+                        '' if area > 0 else 'of no area')
+                annotations[entry['image_id']].append(
+                    (categories.get(category, 'category %d' % category), flaw, box, area))
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+                raise UserError('%s: an annotation needs image_id, category_id and a bbox of 4 numbers: %.90r'
+                                % (path, entry))
+        return images, categories, annotations
+
+    def _picture(self, split, entry):
+        """The path of the image of a JSON entry."""
+        url, name = str(entry.get('coco_url') or ''), str(entry.get('file_name') or '')
+        places = [os.path.join(*url.split('/')[-2:])] if '/' in url else []
+        if name:
+            places += [os.path.join(folder, name) for folder in (split.replace('instances_', '', 1), 'images', '')]
+        root = os.path.abspath(self._root)
+        for place in places:
+            path = os.path.normpath(os.path.join(root, place))
+            if not path.startswith(root + os.sep):
+                raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, root))
+            if os.path.isfile(path):
+                return path
+        raise UserError('no image for id %s of %s: looked in %s for %s' % (
+            entry['id'], split, root, ', '.join(places) or 'file_name, which it lacks'))
+
+    def image_id(self, index):
+        """The id of one image in `coco`."""
+        return self._ids[index]
+
+    @property
+    def coco(self):
+        """A pycocotools COCO object of these images and classes, crowd regions included, for evaluation."""
+        if not self._coco:
+            from pycocotools.coco import COCO
+            coco, annotations = COCO(), []
+            for image, truth in zip(self._ids, self._truths):
+                for index, crowd, area, *box in truth.tolist():
+                    # Numbered from 1, as pycocotools takes a match with annotation 0 for none.
+                    annotations.append({'id': len(annotations) + 1, 'image_id': image, 'bbox': box, 'area': area,
+                                        'category_id': self.contiguous_id_to_json[index], 'iscrowd': int(crowd)})
+            coco.dataset = {
+                'images': [{'id': image, 'file_name': os.path.basename(path), 'width': width, 'height': height}
+                           for image, path, (width, height) in zip(self._ids, self._paths, self._sizes)],
+                'annotations': annotations,
+                'categories': [{'id': number, 'name': self._classes[index]}
+                               for index, number in self.contiguous_id_to_json.items()]}
+            with contextlib.redirect_stdout(io.StringIO()):
+                coco.createIndex()
+            self._coco.append(coco)
+        return self._coco[0]
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """A builder of XML trees that refuses DOCTYPE, and with it the entities that blow a small file up."""
+
+    def doctype(self, name, pubid, system):
+        """Raises ValueError."""
+        raise ValueError('DOCTYPE is not allowed')
+
+
+def _parse_xml(path):
+    """The root element of an XML file. Raises UserError."""
+    parser = ElementTree.XMLParser(target=_Plain())
+    try:
+        with open(path, 'rb') as file:
+            parser.feed(file.read())
+        return parser.close()
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError('cannot read annotation %s: %s' % (path, error))
+
+
+def _size(width, height, path):
+    """[width, height] in pixels as annotated (texts or numbers), or where that is no size, as the image file says."""
+    with contextlib.suppress(TypeError, ValueError):
+        size = [float(width), float(height)]
+        if min(size) > 0 and math.isfinite(sum(size)):
+            return size
+    try:
+        with Image.open(path) as image:
+            return [float(side) for side in image.size]
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError('cannot read image %s: %s' % (path, error))
+
+
+def _clean(name):
+    """A class name without the white space around it or line breaks in it."""
+    return ' '.join(name.split())
+
+
+def _key(name):
+    """What two spellings of a class have in common."""
+    return _clean(name).casefold()
+
+
+def _some(names, limit):
+    return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')
+
+
+def _count(number, noun):
+    return '%d %s%s' % (number, noun, '' if number == 1 else 'es' if noun == 'box' else 's')

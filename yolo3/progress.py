@@ -1,0 +1,127 @@
+"""What a run shows of itself: log lines in the original's format, progress bars, curves and TensorBoard scalars."""
+import logging
+import os
+import sys
+
+import numpy as np
+from tqdm import tqdm
+
+from yolo3.files import replacing
+
+LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes to stderr without tearing a progress bar apart."""
+
+    def emit(self, record):
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_log(path):
+    """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    logger = logging.getLogger('yolo3')
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(_ConsoleHandler())
+    logger.addHandler(logging.FileHandler(path, encoding='utf-8'))
+    return logger
+
+
+def bar(total, description, unit='img'):
+    """A progress bar on stderr; where that is a file, a line every half minute instead of a moving one."""
+    return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, leave=False,
+                mininterval=0.5 if sys.stderr.isatty() else 30)
+
+
+def advancing(bar, batches):
+    """Yield from `batches`, moving `bar` on by the images of each."""
+    for batch in batches:
+        yield batch
+        bar.update(len(batch[0]))
+
+
+class LossMeter:
+    """Means of YOLOv3's four losses per sample, going on from `totals` of an earlier meter where they are given.
+
+    Reading a loss waits for the device, so each batch's are read when the next batch's have been handed in: the
+    device always has a batch to work on, and never more than two.
+    """
+
+    def __init__(self, totals=None):
+        *sums, self._count = totals or [0] * (len(LOSSES) + 1)
+        self._sums = np.array(sums, 'float64')
+        self._pending = []
+
+    def update(self, losses):
+        """losses: for each device its four losses, (b,) NDArrays."""
+        pending, self._pending = self._pending, losses
+        self._read(pending)
+
+    def _read(self, losses):
+        for arrays in losses:
+            self._sums += [array.asnumpy().sum(dtype='float64') for array in arrays]
+            self._count += arrays[0].size
+
+    def totals(self):
+        """The sums of the losses and the number of samples, all batches handed in included, as a list of numbers."""
+        self.update([])
+        return self._sums.tolist() + [self._count]
+
+    def means(self):
+        """{name of the loss: mean}, all batches handed in included."""
+        self.update([])
+        return self.recent()
+
+    def recent(self):
+        """As `means`, without waiting for the last batch."""
+        return dict(zip(LOSSES, (self._sums / max(1, self._count)).tolist()))
+
+
+def format_losses(means):
+    """'ObjLoss=1.234, ...' as the original's log has it."""
+    return ', '.join('%s=%.3f' % pair for pair in means.items())
+
+
+def plot_curves(path, history):
+    """Draw losses, learning rate and mAP over the epochs to the PNG at `path`.
+
+    history: one dict an epoch with 'epoch', 'lr', the four losses, and 'mAP' where it was validated.
+    """
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(8, 9), constrained_layout=True)
+    epochs = [entry['epoch'] for entry in history]
+    for name in LOSSES:
+        axes[0].plot(epochs, [entry[name] for entry in history], marker='.', label=name)
+    axes[0].set_yscale('log')
+    axes[0].set_ylabel('loss per image')
+    axes[0].legend()
+    axes[1].plot(epochs, [entry['lr'] for entry in history], marker='.', color='tab:gray')
+    axes[1].set_ylabel('learning rate at the end')
+    validated = [entry for entry in history if 'mAP' in entry]
+    axes[2].plot([entry['epoch'] for entry in validated], [entry['mAP'] for entry in validated], marker='.',
+                 color='tab:green')
+    axes[2].set_ylabel('mAP')
+    axes[2].set_xlabel('epoch')
+    axes[2].xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format='png', dpi=100)
+    pyplot.close(figure)
+
+
+def write_scalars(folder, history):
+    """Append the last epoch of `history` to the TensorBoard event files in `folder`."""
+    from tensorboardX import SummaryWriter
+    with SummaryWriter(folder) as writer:
+        for name, value in history[-1].items():
+            if name != 'epoch':
+                writer.add_scalar(name, value, history[-1]['epoch'])
