@@ -55,6 +55,8 @@ def parse_args(argv=None):
     add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
     add('--min-shape', type=int, default=320, help='smallest random input size, pixels')
     add('--max-shape', type=int, default=608, help='largest random input size, pixels')
+    add('--no-augment', action='store_true', help='resize only: for a quick try, or for objects that have no mirror '
+                                                  'image, such as digits')
     add('--mixup', action='store_true', help='blend pairs of images')
     add('--no-mixup-epochs', type=int, default=20, help='last epochs without mixup')
     add('--label-smooth', action='store_true', help='smooth the class labels')
@@ -289,7 +291,8 @@ def main():
     net = build_network(args, train_set.classes, devices, logger)
     trainer = build_trainer(args, net)
     state = resume(args, net, trainer, requests, logger)
-    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers),
+    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers,
+                            not args.no_augment),
                val_loader(val_set, args.data_shape, args.batch_size, args.num_workers))
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])

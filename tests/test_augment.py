@@ -7,7 +7,7 @@ from yolo3.runtime import mx
 from gluoncv.data.transforms.experimental import image as colours
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
 
-from yolo3.augment import augment, resize, to_original
+from yolo3.augment import augment, resize, squeeze, to_original
 
 
 def image(height=60, width=90):
@@ -18,6 +18,13 @@ def test_validation_equals_gluoncv():
     for shape in ((60, 90), (300, 200)):
         expected, _ = YOLO3DefaultValTransform(128, 128)(image(*shape), np.array([[0., 0, 5, 5, 0]]))
         assert (resize(image(*shape).asnumpy(), 128) == expected).asnumpy().all()
+
+
+def test_without_augmentation_only_the_size_changes():
+    label = np.array([[9., 6, 45, 30, 1, 0, 1]])
+    picture, boxes = squeeze(image(60, 90), label, 64)
+    assert (picture == resize(image(60, 90), 64)).asnumpy().all()
+    np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
 
 
 def test_training_sample_of_an_image_without_boxes():

@@ -6,6 +6,7 @@ from yolo3.runtime import mx
 import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
+from yolo3.augment import resize
 from yolo3.datasets import VOCDetection
 from yolo3.loader import Requests, train_loader, val_loader
 
@@ -47,6 +48,14 @@ def test_an_epoch_can_be_taken_up_at_any_batch():
     whole = epochs(requests, 3)[2]
     requests.begin(2, mixup=False, first=requests.batches(2).start + 9)
     assert list(requests) == whole[9:] and len(requests) == len(whole) - 9
+
+
+def test_without_augmentation_a_sample_is_its_image(images):
+    requests = Requests(len(images), 11, [64], seed=1)
+    loader = train_loader(images, requests, len(CLASSES), num_workers=0, augmented=False)
+    batch = next(iter(loader))[0].asnumpy()
+    for picture, request in zip(batch, next(iter(requests))):
+        np.testing.assert_array_equal(picture, resize(images[request.index][0], 64).asnumpy())
 
 
 def test_ten_batches_share_a_size_and_all_sizes_are_used():

@@ -4,7 +4,7 @@ import numpy as np
 from yolo3.runtime import mx
 from gluoncv.data.transforms import bbox as boxes_transform
 from gluoncv.data.transforms import image as image_transform
-from gluoncv.data.transforms.presets.yolo import YOLO3DefaultTrainTransform
+from gluoncv.data.transforms.presets.yolo import YOLO3DefaultTrainTransform, YOLO3DefaultValTransform
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -19,6 +19,11 @@ def augment(image, label, size):
     Returns the normalized image, (3, size, size) float32 NDArray, and the label of the boxes that are left.
     """
     return YOLO3DefaultTrainTransform(size, size)(image, label)
+
+
+def squeeze(image, label, size):
+    """As `augment`, but only resized: nothing is left to chance (GluonCV's YOLO3DefaultValTransform)."""
+    return YOLO3DefaultValTransform(size, size)(image, label)
 
 
 def resize(image, size):

@@ -16,7 +16,7 @@ from yolo3.runtime import mx
 from gluoncv.data import MixupDetection
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.augment import augment, resize
+from yolo3.augment import augment, resize, squeeze
 from yolo3.targets import make_targets
 
 WINDOW = 10  # batches that share one input size, as in GluonCV's recipe
@@ -82,10 +82,11 @@ class Requests:
 class TrainSamples(Dataset):
     """Request -> (image, boxes, five targets, mixup ratio): float32 arrays, see `make_targets`."""
 
-    def __init__(self, dataset, num_class):
+    def __init__(self, dataset, num_class, augmented=True):
         self._dataset = dataset
         self._mixed = MixupDetection(dataset)
         self._num_class = num_class
+        self._transform = augment if augmented else squeeze
 
     def __len__(self):
         return len(self._dataset)
@@ -97,7 +98,7 @@ class TrainSamples(Dataset):
         ratio = np.random.beta(MIXUP_ALPHA, MIXUP_ALPHA) if mixup else 1.
         self._mixed.set_mixup(lambda: ratio)
         image, label = self._mixed[request.index]  # adds the ratio as the label's last column
-        image, label = augment(image, label, request.size)
+        image, label = self._transform(image, label, request.size)
         boxes = label[:, :4].astype('float32')
         targets = make_targets(boxes, label[:, 4], label[:, -1], request.size, self._num_class)
         return (image.asnumpy(), boxes) + targets + (np.float32(ratio),)
@@ -144,9 +145,9 @@ def _data_loader(samples, num_workers, **kwargs):
     return loader
 
 
-def train_loader(dataset, requests, num_class, num_workers):
+def train_loader(dataset, requests, num_class, num_workers, augmented=True):
     """DataLoader of an epoch's batches: what `TrainSamples` gives, stacked; `requests.begin` chooses the epoch."""
-    loader = _data_loader(TrainSamples(dataset, num_class), num_workers, batch_sampler=requests)
+    loader = _data_loader(TrainSamples(dataset, num_class, augmented), num_workers, batch_sampler=requests)
     loader.requests = requests
     return loader
 

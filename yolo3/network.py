@@ -55,9 +55,12 @@ def build(network, classes, backbone_params='', pretrained_base=False, sync_devi
     channels = [256, 128, 128] if network == 'mobilenet0_25' else [512, 256, 128]
     net = get_yolov3(network, [features[:33], features[33:69], features[69:-2]], channels, ANCHORS, STRIDES,
                      list(classes), '', **norm)
+    # From scratch, GluonCV's default (uniform within 0.07, whatever the layer's size) hardly learns: He et al. 2015.
+    scratch = not (backbone_params or pretrained_base)
+    default = mx.init.Xavier('gaussian', 'in', 2) if scratch else mx.init.Uniform()
     for parameter in net.collect_params().values():
         if parameter._data is None:  # not of the backbone's file
-            parameter.initialize()
+            parameter.initialize(default_init=default)
     net(mx.nd.zeros((1, 3, 64, 64)))  # the head's input channels are known only after a forward pass
     return net
 
