@@ -44,7 +44,7 @@ def print_table(values):
 def main():
     args = parse_args()
     devices = runtime.devices(args.gpus)
-    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
+    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
     dataset = args.dataset or info['dataset']
     metric_name = args.metric or metrics.default_metric(dataset)
     if metric_name == 'coco' and dataset != 'coco':
@@ -53,7 +53,8 @@ def main():
 
     images = open_val(dataset, args.dataset_root, info['classes'], comma_list(args.val_splits))
     print(images.summary())
-    loader = val_loader(images, size, args.batch_size, args.num_workers)
+    loader = val_loader(images, size, args.batch_size, args.num_workers)  # forks, so nothing is on a GPU yet
+    net.collect_params().reset_ctx(devices)
     metric = metrics.make_metric(metric_name, images)
     with progress.bar(len(images), 'evaluation') as bar:
         values = validation.evaluate(net, progress.advancing(bar, loader), metric, size, devices)

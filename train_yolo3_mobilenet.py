@@ -285,15 +285,16 @@ def main():
     logger.info(args)
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
+    # The workers are forked here, before there is anything on a GPU.
+    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers, not args.no_augment),
+               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers))
+
     if args.resume == 'auto' and not os.path.exists(checkpoint.path(args.prefix)):
         logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
         args.resume = ''
     net = build_network(args, train_set.classes, devices, logger)
     trainer = build_trainer(args, net)
     state = resume(args, net, trainer, requests, logger)
-    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers,
-                            not args.no_augment),
-               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers))
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])
     train(args, net, trainer, train_set.classes, loaders, metric, devices, state, logger)
