@@ -9,7 +9,7 @@ from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
 from yolo3 import checkpoint, metrics, network, progress, validation
-from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run
+from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run, shorten
 from yolo3.datasets import open_train, open_val
 from yolo3.loader import Requests, train_loader, val_loader
 
@@ -116,7 +116,7 @@ def build_network(args, classes, devices, logger):
             network.load_weights(net, args.resume, args.network)
     elif args.pretrained:
         net, kept = network.transfer(args.pretrained, classes, args.network, sync_devices)
-        logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), network.shorten(kept))
+        logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), shorten(kept, 5))
     else:
         net = network.build(args.network, classes, args.backbone_params, not args.no_pretrained_base, sync_devices)
     net._target_generator._label_smooth = args.label_smooth

@@ -82,3 +82,8 @@ class StopSignal:
 def comma_list(text):
     """'a, b,c' -> ['a', 'b', 'c']; '' -> []."""
     return [item.strip() for item in text.split(',') if item.strip()]
+
+
+def shorten(names, most):
+    """'a, b, c' with at most `most` of the names, then '...'."""
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')

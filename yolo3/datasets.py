@@ -8,7 +8,7 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 
-from yolo3.cli import UserError
+from yolo3.cli import UserError, shorten
 from yolo3.runtime import mx
 
 import cv2
@@ -114,7 +114,7 @@ class _Checked:
     def _finish(self):
         """Raises UserError where there is no box at all."""
         if not any(map(len, self._labels)):
-            found = _some(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
+            found = shorten(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
             raise UserError('no usable box of --classes %s in %s of %s; classes found there: %s' % (
                 ','.join(self._classes), self._name, self._root, found))
 
@@ -148,12 +148,12 @@ class _Checked:
         for (done, noun, why), (count, names) in self._notes.items():
             if why == UNKNOWN:
                 others = ["'%s' %d" % pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
-                why += ' (%s)' % _some(others, 10)
-            parts.append('%s %s %s: %s' % (done, _count(count, noun), why, _some(names, 3)))
+                why += ' (%s)' % shorten(others, 10)
+            parts.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(names, 3)))
         used = set(np.concatenate(self._labels)[:, 4])
         unused = [name for index, name in enumerate(self._classes) if index not in used]
         if unused:
-            parts.append('no boxes of: %s' % _some(unused, 10))
+            parts.append('no boxes of: %s' % shorten(unused, 10))
         return '; '.join(parts)
 
 
@@ -412,10 +412,6 @@ def _clean(name):
 def _key(name):
     """What two spellings of a class have in common."""
     return _clean(name).casefold()
-
-
-def _some(names, limit):
-    return ', '.join(names[:limit]) + (', ...' if len(names) > limit else '')
 
 
 def _count(number, noun):

@@ -13,7 +13,7 @@ from gluoncv.model_zoo.yolo.yolo3 import get_yolov3
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
-from yolo3.cli import UserError
+from yolo3.cli import UserError, shorten
 from yolo3.files import replacing, write_json
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
@@ -178,7 +178,7 @@ def load_weights(net, path, network):
         isinstance(loaded, dict) and 'yolo_outputs.0.prediction.weight' in loaded) else None
     if rows is not None and rows != 3 * (5 + len(net.classes)):
         raise UserError('%s detects %d classes, not the %d of its sidecar or of --classes / --dataset: %s'
-                        % (path, rows // 3 - 5, len(net.classes), shorten(net.classes)))
+                        % (path, rows // 3 - 5, len(net.classes), shorten(net.classes, 5)))
     try:
         net.load_parameters(path)
     except Exception as error:
@@ -218,8 +218,3 @@ def guess_classes(path, classes):
         raise UserError('--pretrained %s has %d classes and no sidecar that names them: put %s beside it'
                         % (path, count, os.path.basename(sidecar_path(path))))
     return known[count]
-
-
-def shorten(names, most=5):
-    """'a, b, c' with at most `most` names."""
-    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
