@@ -250,6 +250,7 @@ def test_wrong_flags_are_named(flags):
     (['--train-splits', '2007_nothing'], 'nothing'),
     (['--batch-size', '100'], '--batch-size'),
     (['--amp'], '--amp'),
+    (['--save-prefix', os.path.join(ROOT, 'pytest.ini', 'x')], '--save-prefix'),
     (['--resume', 'nowhere.params'], 'nowhere.params'),
     (['--pretrained', 'nowhere.params'], 'nowhere.params'),
     (['--resume', os.path.join(ROOT, 'pytest.ini')], 'pytest.ini'),

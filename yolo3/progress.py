@@ -6,6 +6,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from yolo3.cli import UserError
 from yolo3.files import replacing
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
@@ -19,8 +20,15 @@ class _ConsoleHandler(logging.Handler):
 
 
 def start_log(path):
-    """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made.
+
+    Raises UserError where the file cannot be written.
+    """
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        file = logging.FileHandler(path, encoding='utf-8')
+    except OSError as error:
+        raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
     logger = logging.getLogger('yolo3')
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -28,7 +36,7 @@ def start_log(path):
         logger.removeHandler(handler)
         handler.close()
     logger.addHandler(_ConsoleHandler())
-    logger.addHandler(logging.FileHandler(path, encoding='utf-8'))
+    logger.addHandler(file)
     return logger
 
 
