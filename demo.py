@@ -9,9 +9,10 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 
 from yolo3 import progress, runtime
 from yolo3.cli import ArgumentParser, UserError, comma_list, run
-from yolo3.datasets import EXTENSIONS, read_image
+from yolo3.datasets import EXTENSIONS
 from yolo3.draw import draw, font_file
 from yolo3.files import replacing, write_json
+from yolo3.images import ImageFile
 from yolo3.network import load_detector
 from yolo3.validation import detect, prepare
 
@@ -82,7 +83,7 @@ def show(name, detections):
 
 def picture(path, out_dir, look, taken):
     """Draw what `look` finds in the image `path`. Returns its record for --json, in a list. Raises UserError."""
-    image = read_image(path)
+    image = ImageFile(path).pixels()
     detections = look(image)
     extension = os.path.splitext(path)[1]
     target = free_name(out_dir, path, extension if extension.lower() in KEPT else '.jpg', taken)

@@ -53,7 +53,8 @@ def main():
 
     images = open_val(dataset, args.dataset_root, info['classes'], comma_list(args.val_splits))
     print(images.summary())
-    loader = val_loader(images, size, args.batch_size, args.num_workers)  # forks, so nothing is on a GPU yet
+    # This forks the workers, so nothing is on a GPU yet.
+    loader = val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
     net.collect_params().reset_ctx(devices)
     metric = metrics.make_metric(metric_name, images)
     with progress.bar(len(images), 'evaluation') as bar:

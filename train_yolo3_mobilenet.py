@@ -9,9 +9,11 @@ from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
 from yolo3 import checkpoint, metrics, network, progress, validation
+from yolo3.augment import normalize
 from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run, shorten
 from yolo3.datasets import open_train, open_val
 from yolo3.loader import Requests, train_loader, val_loader
+from yolo3.targets import DenseTargets
 
 
 def parse_args(argv=None):
@@ -136,11 +138,12 @@ def build_trainer(args, net):
     return trainer
 
 
-def train_step(net, batch, devices, trainer, mixed_precision=False):
+def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False):
     """One step on a batch of `train_loader`; returns for each device its four losses, (b,) arrays."""
-    inputs = [gluon.utils.split_and_load(array, devices, even_split=False) for array in batch[:7]]
+    parts = zip(*[gluon.utils.split_and_load(array, devices, even_split=False) for array in batch[:3]])
+    inputs = [(normalize(images), boxes, *dense_targets(images, rows)) for images, boxes, rows in parts]
     with autograd.record():
-        losses = [net(*part) for part in zip(*inputs)]
+        losses = [net(*part) for part in inputs]
         totals = [sum(loss) for loss in losses]
         if mixed_precision:
             with amp.scale_loss(totals, trainer) as scaled:
@@ -158,12 +161,14 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
     however the epoch ends, state['losses'] are its losses so far.
     """
     net.hybridize()
+    dense_targets = DenseTargets(len(net.classes))
+    dense_targets.hybridize()
     meter = progress.LossMeter(state['losses'])
     requests, epoch = loader.requests, state['epoch']
     batches = requests.batches(epoch)
     requests.begin(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, state['batch'])
-    mixed = seen = 0
-    start = last = time.time()
+    mixed = seen = logged = 0
+    start = last_log = last_shown = time.time()
     with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch) as bar:
         bar.update((state['batch'] - batches.start) * args.batch_size)
         try:
@@ -171,16 +176,19 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                 done = state['batch'] - batches.start
                 rate = learning_rate(args, epoch + done / len(batches))
                 trainer.set_learning_rate(rate)
-                meter.update(train_step(net, batch, devices, trainer, args.amp))
+                meter.update(train_step(net, dense_targets, batch, devices, trainer, args.amp))
                 state['batch'] += 1
                 ratios = batch[-1].asnumpy()
                 mixed += int((ratios < 1).sum())
                 seen += len(ratios)
-                speed, last = len(ratios) / (time.time() - last), time.time()
+                now = time.time()
                 if args.log_interval and (done + 1) % args.log_interval == 0:
-                    logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', epoch, done, rate, speed,
-                                progress.format_losses(meter.means()))
-                bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.recent())), refresh=False)
+                    logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', epoch, done, rate,
+                                (seen - logged) / (now - last_log), progress.format_losses(meter.means()))
+                    logged, last_log = seen, time.time()
+                if now - last_shown > bar.mininterval:
+                    bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.recent())), refresh=False)
+                    last_shown = now
                 bar.update(len(ratios))
         finally:
             state['losses'] = meter.totals()
@@ -286,8 +294,9 @@ def main():
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
     # The workers are forked here, before there is anything on a GPU.
-    loaders = (train_loader(train_set, requests, len(train_set.classes), args.num_workers, not args.no_augment),
-               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers))
+    on_gpu = devices[0].device_type == 'gpu'
+    loaders = (train_loader(train_set, requests, args.num_workers, not args.no_augment, on_gpu),
+               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu))
 
     if args.resume == 'auto' and not os.path.exists(checkpoint.path(args.prefix)):
         logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))

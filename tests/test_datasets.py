@@ -1,6 +1,5 @@
 """The datasets: equal to GluonCV's where those work, and what every flaw in a user's files gets."""
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -9,7 +8,7 @@ import time
 import pytest
 
 from yolo3.cli import UserError
-from yolo3.datasets import COCODetection, VOCDetection, open_train, open_val, read_image
+from yolo3.datasets import COCODetection, VOCDetection, open_train, open_val
 from yolo3.runtime import mx
 
 import cv2
@@ -482,24 +481,3 @@ def test_datasets_pickle_and_give_copies(tmp_path, kind):
     assert rows(dataset) == rows(again) == before
     assert again.summary() == dataset.summary() and again.classes == dataset.classes
     np.testing.assert_array_equal(again[0][0].asnumpy(), image.asnumpy())
-
-
-def test_read_image(tmp_path):
-    red = np.zeros((4, 6, 3), np.uint8)
-    red[:, :, 2] = 200          # OpenCV's order is blue, green, red
-    path = write(tmp_path / '图 片' / "a'b.png", cv2.imencode('.png', red)[1].tobytes())
-    image = read_image(path)
-    assert image.shape == (4, 6, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
-    assert (image == [200, 0, 0]).all()
-    grey = write(tmp_path / 'grey.png', cv2.imencode('.png', red[:, :, 2])[1].tobytes())
-    assert (read_image(grey) == 200).all() and read_image(grey).shape == (4, 6, 3)
-
-
-def test_read_image_that_is_none(tmp_path):
-    paths = [str(tmp_path / 'missing.jpg'), str(tmp_path), write(tmp_path / 'empty.jpg', b''),
-             write(tmp_path / 'text.jpg', b'no image')]
-    with multiprocessing.get_context('fork').Pool(1) as pool:
-        for path in paths:
-            with pytest.raises(UserError) as caught:
-                pool.apply(read_image, (path,))
-            assert path in str(caught.value) and 'OpenCV' not in str(caught.value)

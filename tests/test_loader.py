@@ -6,9 +6,9 @@ from yolo3.runtime import mx
 import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.augment import resize
-from yolo3.datasets import VOCDetection
-from yolo3.loader import Requests, train_loader, val_loader
+from yolo3.augment import normalize, resize
+from yolo3.datasets import VOCDetection, open_train
+from yolo3.loader import Request, Requests, TrainSamples, train_loader, val_loader
 
 CLASSES = ['red', 'blue']
 
@@ -52,10 +52,10 @@ def test_an_epoch_can_be_taken_up_at_any_batch():
 
 def test_without_augmentation_a_sample_is_its_image(images):
     requests = Requests(len(images), 11, [64], seed=1)
-    loader = train_loader(images, requests, len(CLASSES), num_workers=0, augmented=False)
+    loader = train_loader(images, requests, num_workers=0, augmented=False)
     batch = next(iter(loader))[0].asnumpy()
     for picture, request in zip(batch, next(iter(requests))):
-        np.testing.assert_array_equal(picture, resize(images[request.index][0], 64).asnumpy())
+        np.testing.assert_array_equal(picture, resize(images[request.index][0].asnumpy(), 64))
 
 
 def test_ten_batches_share_a_size_and_all_sizes_are_used():
@@ -72,7 +72,7 @@ def test_ten_batches_share_a_size_and_all_sizes_are_used():
 
 def batches_of(images, workers, mixup=True, seed=7):
     requests = Requests(len(images), 4, [64, 96], seed)
-    loader = train_loader(images, requests, len(CLASSES), workers)
+    loader = train_loader(images, requests, workers)
     result = []
     for epoch in range(2):
         requests.begin(epoch, mixup)
@@ -93,25 +93,25 @@ def test_batches_do_not_depend_on_the_number_of_workers(images):
 
 def test_mixup_reaches_the_workers_and_stops(images):
     requests = Requests(len(images), 2, [64], seed=1)
-    loader = train_loader(images, requests, len(CLASSES), num_workers=2)
+    loader = train_loader(images, requests, num_workers=2)
     for mixup in True, False, True:
         requests.begin(0, mixup)
         for batch in loader:
-            ratios = batch[7].asnumpy()
+            ratios = batch[3].asnumpy()
             assert ((ratios > 0) & (ratios < 1)).all() if mixup else (ratios == 1).all()
-            for ratio, objectness in zip(ratios, batch[2].asnumpy()):
-                for share in objectness[objectness > 0]:
+            for ratio, rows in zip(ratios, batch[2].asnumpy()):
+                for share in rows[rows[:, 7] >= 0, 6]:
                     assert min(abs(share - ratio), abs(share - (1 - ratio))) < 1e-6
 
 
 def test_mixup_ratio_is_beta_distributed(images):
     from scipy.stats import beta, kstest
     requests = Requests(len(images), 11, [32], seed=2)
-    loader = train_loader(images, requests, len(CLASSES), num_workers=0)
+    loader = train_loader(images, requests, num_workers=0)
     ratios = []
     for epoch in range(14):
         requests.begin(epoch, mixup=True)
-        ratios += [ratio for batch in loader for ratio in batch[7].asnumpy()]
+        ratios += [ratio for batch in loader for ratio in batch[3].asnumpy()]
     assert kstest(ratios, beta(1.5, 1.5).cdf).pvalue > 0.01
 
 
@@ -129,9 +129,9 @@ def test_workers_share_no_random_numbers(images):
     stock = np.concatenate([batch.asnumpy() for batch in DataLoader(Draws(), 1, num_workers=4)])
     assert len(set(stock.tolist())) < 32  # the defect: workers forked from one process draw the same
     requests = Requests(len(images), 1, [64], seed=5)
-    loader = train_loader(images, requests, len(CLASSES), num_workers=4)
+    loader = train_loader(images, requests, num_workers=4)
     requests.begin(0, mixup=True)
-    ratios = [float(batch[7].asscalar()) for batch in loader]
+    ratios = [float(batch[3].asscalar()) for batch in loader]
     assert len(set(ratios)) == len(ratios)
 
 
@@ -146,7 +146,7 @@ def test_validation_keeps_the_last_uneven_batch(squares):
     images = VOCDetection(str(squares), ['2007_test'], CLASSES)
     for workers in 0, 2:
         batches = [(pixels.shape, facts.asnumpy().tolist()) for pixels, facts in val_loader(images, 64, 4, workers)]
-        assert [shape for shape, _ in batches] == [(4, 3, 64, 64), (1, 3, 64, 64)]
+        assert [shape for shape, _ in batches] == [(4, 64, 64, 3), (1, 64, 64, 3)]
         assert sum((facts for _, facts in batches), []) == [[index, 128, 96] for index in range(5)]
 
 
@@ -156,6 +156,38 @@ def test_batches_from_workers_run_in_a_hybridized_network(images):
     net.initialize()
     net.hybridize()
     requests = Requests(len(images), 4, [64], seed=1)
-    for batch in train_loader(images, requests, len(CLASSES), num_workers=1):
+    for batch in train_loader(images, requests, num_workers=1):
         part, = mx.gluon.utils.split_and_load(batch[0], [mx.cpu()])
+        part = normalize(part)
         assert net(part).shape == (4, 4, 62, 62)
+
+
+def test_a_batch_costs_few_bytes(data):
+    images = open_train('coco', data + '/coco-mini')
+    requests = Requests(len(images), 8, [608], seed=1)
+    for workers in 0, 1:
+        for batch in train_loader(images, requests, workers):
+            assert batch[0].dtype == np.uint8 and batch[0].shape == (8, 608, 608, 3)
+            assert sum(array.size * np.dtype(array.dtype).itemsize for array in batch) / 8 <= 1.2e6
+
+
+def test_the_other_image_of_a_mixup_is_any_other(images):
+    seen = {}
+
+    class Recorder(TrainSamples):
+        def _read(self, index, ratio):
+            seen.setdefault('pair', []).append(index)
+            return super()._read(index, ratio)
+    pairs = set()
+    for place in range(400):
+        seen.clear()
+        Recorder(images)[Request(3, 64, True, (1, place))]
+        pairs.add(tuple(seen['pair']))
+    assert pairs == {(3, other) for other in range(len(images)) if other != 3}
+
+
+def test_memory_is_pinned_for_gpus_only(images):
+    requests = Requests(len(images), 4, [64], seed=1)
+    assert not train_loader(images, requests, 0)._pin_memory
+    assert train_loader(images, requests, 0, pin_memory=True)._pin_memory
+    assert val_loader(images, 64, 4, 0, pin_memory=True)._pin_memory

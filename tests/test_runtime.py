@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -55,7 +56,7 @@ def imported(tmp_path):
     """imported(code, mxnet='...') runs `code` where cv2, mxnet, gluoncv and numpy are stand-ins with that source."""
     def run(code, env=None, **modules):
         for name in ('cv2', 'mxnet', 'gluoncv', 'numpy'):
-            source = modules.get(name, 'imread = None' if name == 'cv2' else '')
+            source = modules.get(name, 'imread = setNumThreads = abs' if name == 'cv2' else '')
             (tmp_path / (name + '.py')).write_text(source)
         if 'torch' in modules:
             (tmp_path / 'torch.py').write_text(modules['torch'])
@@ -238,3 +239,13 @@ def test_devices_without_gpus(monkeypatch):
     assert runtime.devices('') == runtime.devices(None) == [mx.cpu()]
     with pytest.raises(UserError):
         runtime.devices('0')
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'float32', 'int32'])
+def test_memory_is_the_arrays_own(dtype):
+    for context in mx.cpu(), mx.Context('cpu_shared', 0):
+        array = mx.nd.empty((3, 5), context, dtype)
+        view = runtime.memory(array)
+        assert view.shape == (3, 5) and view.dtype == dtype
+        view[:] = np.arange(15).reshape(3, 5)
+        assert (array.asnumpy() == np.arange(15).reshape(3, 5)).all()

@@ -7,7 +7,7 @@ from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 
 from yolo3.datasets import VOCDetection
 from yolo3.network import build
-from yolo3.targets import make_targets
+from yolo3.targets import BACKGROUND, DenseTargets, sparse_targets
 
 
 @pytest.fixture(scope='module')
@@ -26,8 +26,22 @@ def stock():
     return targets
 
 
+def dense(size, *sparse):
+    """The five dense arrays of images that have these sparse targets, one a device would make of a batch."""
+    longest = max(map(len, sparse))
+    rows = np.stack([np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in sparse])
+    images = mx.nd.ones((len(sparse), size, size, 3), dtype='uint8')
+    generator = DenseTargets(3)
+    generator.hybridize()
+    return [array.asnumpy() for array in generator(images, mx.nd.array(rows))]
+
+
+def make_targets(boxes, ids, ratios, size):
+    return [array[0] for array in dense(size, sparse_targets(boxes, ids, ratios, size))]
+
+
 def assert_equal(boxes, ids, ratios, size, stock):
-    ours, theirs = make_targets(boxes, ids, ratios, size, 3), stock(boxes, ids, ratios, size)
+    ours, theirs = make_targets(boxes, ids, ratios, size), stock(boxes, ids, ratios, size)
     for name, mine, other in zip(('objectness', 'centers', 'scales', 'weights', 'classes'), ours, theirs):
         assert mine.shape == other.shape and mine.dtype == other.dtype, name
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6, err_msg=name)
@@ -58,7 +72,7 @@ def test_real_boxes_equal_gluoncv(stock, data):
 def test_later_object_wins_its_cell(stock):
     boxes = [[10, 10, 40, 44], [11, 11, 41, 43]]
     assert_equal(boxes, [0, 2], [0.3, 0.7], 64, stock)
-    objectness, _, _, _, classes = make_targets(boxes, [0, 2], [0.3, 0.7], 64, 3)
+    objectness, _, _, _, classes = make_targets(boxes, [0, 2], [0.3, 0.7], 64)
     index = objectness.argmax()
     assert (objectness > 0).sum() == 1 and objectness[index] == np.float32(0.7)
     assert classes[index].tolist() == [0, 0, 1]
@@ -67,12 +81,28 @@ def test_later_object_wins_its_cell(stock):
 def test_centre_on_the_edge_stays_in_the_last_cell():
     # GluonCV's generator indexes past the grid for these.
     for box, index in ([63.5, 63.5, 64.5, 64.5], 3 * (4 + 16 + 63)), ([64, 64, 64, 64], 3 * 3):
-        objectness, centers, scales, weights, classes = make_targets([box], [1], [1], 64, 3)
+        objectness, centers, scales, weights, classes = make_targets([box], [1], [1], 64)
         assert np.flatnonzero(objectness).tolist() == [index] and centers[index].tolist() == [1, 1]
         assert np.isfinite(scales).all() and weights[index, 0] > 1.99
 
 
 def test_no_objects_are_all_negative():
-    objectness, centers, scales, weights, classes = make_targets(np.zeros((0, 4)), [], [], 96, 3)
+    objectness, centers, scales, weights, classes = make_targets(np.zeros((0, 4)), [], [], 96)
     assert len(objectness) == 3 * (9 + 36 + 144)
     assert not objectness.any() and not weights.any() and (classes == -1).all()
+
+
+def test_a_batch_is_its_images():
+    generator = np.random.RandomState(0)
+    sparse = [sparse_targets(random_boxes(generator, count, 96), generator.randint(0, 3, count),
+                             generator.uniform(0.1, 1, count), 96) for count in (3, 0, 9, 1)]
+    batch = dense(96, *sparse)
+    for index, rows in enumerate(sparse):
+        for many, one in zip(batch, dense(96, rows)):
+            np.testing.assert_array_equal(many[index], one[0])
+
+
+def test_sparse_targets_are_one_row_an_object():
+    assert sparse_targets(np.zeros((0, 4)), [], [], 64) is BACKGROUND
+    rows = sparse_targets([[10, 10, 40, 44], [11, 11, 41, 43], [0, 0, 9, 9]], [0, 2, 1], [0.3, 0.7, 1], 64)
+    assert rows.dtype == np.float32 and rows.shape == (2, 8) and len(set(rows[:, 0])) == 2

@@ -21,6 +21,7 @@ from yolo3 import network
 from yolo3.cli import UserError
 from yolo3.datasets import VOCDetection
 from yolo3.loader import Requests, train_loader
+from yolo3.targets import DenseTargets
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
@@ -166,8 +167,9 @@ def frozen_steps(squares, device_count, batch_size, steps=5):
     trainer = training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     requests = Requests(len(images), batch_size, [64], seed=1, samples_per_epoch=steps * batch_size)
-    for batch in train_loader(images, requests, 2, num_workers=0):
-        training.train_step(net, batch, devices, trainer)
+    targets = DenseTargets(2)
+    for batch in train_loader(images, requests, num_workers=0):
+        training.train_step(net, targets, batch, devices, trainer)
     return before, weights(net)
 
 

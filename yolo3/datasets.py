@@ -9,13 +9,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from yolo3.cli import UserError, shorten
+from yolo3.images import ImageFile
 from yolo3.runtime import mx
 
-import cv2
 import gluoncv
 import numpy as np
 from gluoncv.utils.bbox import bbox_xywh_to_xyxy
-from PIL import Image
 
 VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
 COCO_ROOT = os.path.join('~', '.mxnet', 'datasets', 'coco')
@@ -37,18 +36,6 @@ def open_val(dataset, root=None, classes=None, splits=None):
     if dataset == 'voc':
         return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or gluoncv.data.VOCDetection.CLASSES)
     return COCODetection(root or COCO_ROOT, splits or ['instances_val2017'], classes)
-
-
-def read_image(path):
-    """The image file `path` as RGB, uint8 (height, width, 3). Raises UserError."""
-    try:
-        content = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    except (OSError, cv2.error) as error:
-        raise UserError('cannot read image %s: %s' % (path, error))
-    if image is None:
-        raise UserError('cannot read image %s: it is empty, damaged or no image' % path)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 class _Checked:
@@ -128,7 +115,7 @@ class _Checked:
 
     def __getitem__(self, index):
         """The image, mx.nd uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
-        return mx.nd.array(read_image(self._paths[index]), dtype='uint8'), self.label(index)
+        return mx.nd.array(ImageFile(self._paths[index]).pixels(), dtype='uint8'), self.label(index)
 
     def label(self, index):
         """A copy of one image's boxes, float64 (n, 6 VOC or 5 COCO): xmin ymin xmax ymax in pixels from 0, both ends
@@ -397,11 +384,8 @@ def _size(width, height, path):
         size = [float(width), float(height)]
         if min(size) > 0 and math.isfinite(sum(size)):
             return size
-    try:
-        with Image.open(path) as image:
-            return [float(side) for side in image.size]
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError('cannot read image %s: %s' % (path, error))
+    image = ImageFile(path)
+    return [float(image.width), float(image.height)]
 
 
 def _clean(name):

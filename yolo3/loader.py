@@ -7,17 +7,16 @@ in the stream, so a batch is the same whichever worker makes it, and training ca
 """
 import functools
 import os
-import random
 from typing import NamedTuple
 
 import numpy as np
 
-from yolo3.runtime import mx
-from gluoncv.data import MixupDetection
+from yolo3.runtime import memory, mx
 from mxnet.gluon.data import DataLoader, Dataset
 
 from yolo3.augment import augment, resize, squeeze
-from yolo3.targets import make_targets
+from yolo3.images import Blend, ImageFile
+from yolo3.targets import sparse_targets
 
 WINDOW = 10  # batches that share one input size, as in GluonCV's recipe
 MIXUP_ALPHA = 1.5  # mixup's ratio is drawn from Beta(1.5, 1.5) (Bag of Freebies, section 3.1)
@@ -80,32 +79,38 @@ class Requests:
 
 
 class TrainSamples(Dataset):
-    """Request -> (image, boxes, five targets, mixup ratio): float32 arrays, see `make_targets`."""
+    """Request -> (image (size, size, 3) uint8, boxes (M, 4), sparse targets, mixup ratio), the latter float32."""
 
-    def __init__(self, dataset, num_class, augmented=True):
+    def __init__(self, dataset, augmented=True):
         self._dataset = dataset
-        self._mixed = MixupDetection(dataset)
-        self._num_class = num_class
         self._transform = augment if augmented else squeeze
 
     def __len__(self):
         return len(self._dataset)
 
     def __getitem__(self, request):
-        random.seed('%d %d' % request.seed)
-        np.random.seed(request.seed)
-        mixup = request.mixup and len(self._dataset) > 1
-        ratio = np.random.beta(MIXUP_ALPHA, MIXUP_ALPHA) if mixup else 1.
-        self._mixed.set_mixup(lambda: ratio)
-        image, label = self._mixed[request.index]  # adds the ratio as the label's last column
-        image, label = self._transform(image, label, request.size)
+        generator = np.random.default_rng(request.seed)
+        ratio = 1.
+        image, label = self._read(request.index, ratio)
+        if request.mixup and len(self._dataset) > 1:
+            # As gluoncv.data.MixupDetection: any other image, and the labels of both.
+            ratio = generator.beta(MIXUP_ALPHA, MIXUP_ALPHA)
+            other = (request.index + 1 + int(generator.integers(len(self._dataset) - 1))) % len(self._dataset)
+            second, second_label = self._read(other, 1 - ratio)
+            label[:, -1] = ratio
+            image, label = Blend(image, second, ratio), np.concatenate((label, second_label))
+        image, label = self._transform(image, label, request.size, generator)
         boxes = label[:, :4].astype('float32')
-        targets = make_targets(boxes, label[:, 4], label[:, -1], request.size, self._num_class)
-        return (image.asnumpy(), boxes) + targets + (np.float32(ratio),)
+        return image, boxes, sparse_targets(boxes, label[:, 4], label[:, -1], request.size), np.float32(ratio)
+
+    def _read(self, index, ratio):
+        """One image and its label with `ratio` as the last column."""
+        label = self._dataset.label(index)
+        return ImageFile(self._dataset.image_path(index)), np.hstack((label, np.full((len(label), 1), ratio)))
 
 
 class ValSamples(Dataset):
-    """Index -> (image as float32 array, index, width and height of the original image)."""
+    """Index -> (image (size, size, 3) uint8, index, width and height of the original image)."""
 
     def __init__(self, dataset, size):
         self._dataset = dataset
@@ -115,25 +120,32 @@ class ValSamples(Dataset):
         return len(self._dataset)
 
     def __getitem__(self, index):
-        image, _ = self._dataset[index]
-        return resize(image, self._size).asnumpy(), np.array([index, image.shape[1], image.shape[0]], 'int32')
+        pixels = ImageFile(self._dataset.image_path(index)).pixels()
+        return resize(pixels, self._size), np.array([index, pixels.shape[1], pixels.shape[0]], 'int32')
 
 
-def stack(samples, context):
-    """Batch the samples' arrays, padding those that differ in rows (boxes) with -1, as NDArrays in `context`."""
-    batch = []
-    for arrays in zip(*samples):
-        if arrays[0].ndim and any(array.shape != arrays[0].shape for array in arrays) or arrays[0].size == 0:
-            padded = np.full((len(arrays), max(1, *map(len, arrays))) + arrays[0].shape[1:], -1, arrays[0].dtype)
-            for row, array in zip(padded, arrays):
-                row[:len(array)] = array
-            arrays = padded
-        arrays = np.stack(arrays)
-        batch.append(mx.nd.array(arrays, ctx=context, dtype=arrays.dtype))
-    return batch
+def stack_train(samples, context):
+    """Batch `TrainSamples` as NDArrays in `context`: boxes padded with -1, targets by repeating a row."""
+    images, boxes, targets, ratios = zip(*samples)
+    longest = max(1, *map(len, boxes))
+    boxes = [np.pad(box, ((0, longest - len(box)), (0, 0)), constant_values=-1) for box in boxes]
+    targets = [np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in targets]
+    return [together(parts, context) for parts in (images, boxes, targets, ratios)]
 
 
-def _data_loader(samples, num_workers, **kwargs):
+def stack_val(samples, context):
+    """Batch `ValSamples` as NDArrays in `context`."""
+    return [together(parts, context) for parts in zip(*samples)]
+
+
+def together(parts, context):
+    """Equal NumPy arrays stacked to one NDArray in `context`."""
+    array = mx.nd.empty((len(parts),) + parts[0].shape, context, parts[0].dtype)
+    np.stack(parts, out=memory(array))
+    return array
+
+
+def _data_loader(samples, stack, num_workers, **kwargs):
     context = mx.Context('cpu_shared', 0) if num_workers else mx.cpu()
     loader = DataLoader(samples, batchify_fn=functools.partial(stack, context=context), num_workers=num_workers,
                         **kwargs)
@@ -145,13 +157,18 @@ def _data_loader(samples, num_workers, **kwargs):
     return loader
 
 
-def train_loader(dataset, requests, num_class, num_workers, augmented=True):
-    """DataLoader of an epoch's batches: what `TrainSamples` gives, stacked; `requests.begin` chooses the epoch."""
-    loader = _data_loader(TrainSamples(dataset, num_class, augmented), num_workers, batch_sampler=requests)
+def train_loader(dataset, requests, num_workers, augmented=True, pin_memory=False):
+    """DataLoader of an epoch's batches: what `TrainSamples` gives, stacked; `requests.begin` chooses the epoch.
+
+    pin_memory: for GPUs, which copy faster out of page-locked memory.
+    """
+    loader = _data_loader(TrainSamples(dataset, augmented), stack_train, num_workers, batch_sampler=requests,
+                          pin_memory=pin_memory)
     loader.requests = requests
     return loader
 
 
-def val_loader(dataset, size, batch_size, num_workers):
+def val_loader(dataset, size, batch_size, num_workers, pin_memory=False):
     """DataLoader over all of `dataset` in order, the last batch smaller where it must: what `ValSamples` gives."""
-    return _data_loader(ValSamples(dataset, size), num_workers, batch_size=batch_size, last_batch='keep')
+    return _data_loader(ValSamples(dataset, size), stack_val, num_workers, batch_size=batch_size, last_batch='keep',
+                        pin_memory=pin_memory)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from yolo3.cli import UserError
 from yolo3.files import replacing
+from yolo3.runtime import mx
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
 
@@ -56,9 +57,11 @@ def advancing(bar, batches):
 class LossMeter:
     """Means of YOLOv3's four losses per sample, going on from `totals` of an earlier meter where they are given.
 
-    Reading a loss waits for the device, so each batch's are read when the next batch's have been handed in: the
-    device always has a batch to work on, and never more than two.
+    Reading a loss would wait for its device. So the losses stay there, and the device is kept AHEAD batches behind: it
+    always has work, and what is queued for it stays small.
     """
+
+    AHEAD = 2
 
     def __init__(self, totals=None):
         *sums, self._count = totals or [0] * (len(LOSSES) + 1)
@@ -67,26 +70,33 @@ class LossMeter:
 
     def update(self, losses):
         """losses: for each device its four losses, (b,) NDArrays."""
-        pending, self._pending = self._pending, losses
-        self._read(pending)
+        self._pending.append(([mx.nd.stack(*arrays).sum(axis=1) for arrays in losses],
+                              sum(arrays[0].size for arrays in losses)))
+        for sums in (self._pending[-1 - self.AHEAD][0] if len(self._pending) > self.AHEAD else ()):
+            sums.wait_to_read()
 
-    def _read(self, losses):
-        for arrays in losses:
-            self._sums += [array.asnumpy().sum(dtype='float64') for array in arrays]
-            self._count += arrays[0].size
+    def _read(self, count):
+        for sums, samples in self._pending[:count]:
+            self._sums += sum(array.asnumpy().astype('float64') for array in sums)
+            self._count += samples
+        del self._pending[:count]
 
     def totals(self):
         """The sums of the losses and the number of samples, all batches handed in included, as a list of numbers."""
-        self.update([])
+        self._read(len(self._pending))
         return self._sums.tolist() + [self._count]
 
     def means(self):
         """{name of the loss: mean}, all batches handed in included."""
-        self.update([])
-        return self.recent()
+        self._read(len(self._pending))
+        return self._means()
 
     def recent(self):
-        """As `means`, without waiting for the last batch."""
+        """As `means`, without waiting for the last batches."""
+        self._read(max(0, len(self._pending) - self.AHEAD))
+        return self._means()
+
+    def _means(self):
         return dict(zip(LOSSES, (self._sums / max(1, self._count)).tolist()))
 
 

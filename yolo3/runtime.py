@@ -102,6 +102,7 @@ finally:
 if not hasattr(cv2, 'imread'):
     fail(UserError('the cv2 module is in pieces, as where opencv-python and opencv-python-headless were installed '
                    'over each other or pip was stopped: pip uninstall both, then pip install opencv-python==4.11.0.86'))
+cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork
 
 
 def gpus_found():
@@ -148,6 +149,17 @@ def gpu_numbers(gpus, found, gpu_build):
         if problem:
             raise UserError('--gpus %s: %s' % (gpus, problem))
     return numbers
+
+
+def memory(array):
+    """The memory of an NDArray on the CPU as a NumPy array, to be filled before the NDArray is used.
+
+    MXNet's own way in copies element by element, which for bytes takes three times as long.
+    """
+    pointer = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    kind = np.ctypeslib.as_ctypes_type(array.dtype)
+    return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), array.shape)
 
 
 def devices(gpus):

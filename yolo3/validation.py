@@ -1,8 +1,10 @@
 """A network over images: detections in the original images' pixels, and a metric over a whole data set."""
+import numpy as np
+
 from yolo3.runtime import mx
 from mxnet import gluon
 
-from yolo3.augment import resize, to_original
+from yolo3.augment import normalize, resize, to_original
 
 NMS = {'nms_thresh': 0.45, 'nms_topk': 400}  # GluonCV's evaluation settings
 
@@ -31,15 +33,15 @@ def detect(net, images, size, devices):
     Returns for each image (ids (n,), scores (n,), boxes (n, 4)): boxes are corners in the image's own pixels,
     clipped to it; the best score comes first.
     """
-    inputs = mx.nd.stack(*[resize(image, size) for image in images])
+    inputs = mx.nd.array(np.stack([resize(image, size) for image in images]), dtype='uint8')
     return [(ids, scores, to_original(boxes, size, image.shape[1], image.shape[0]))
             for image, (ids, scores, boxes) in zip(images, forward(net, inputs, devices))]
 
 
 def forward(net, inputs, devices):
-    """Run `inputs`, (B, 3, H, W), split over `devices`; yields (ids, scores, boxes) of each image without padding."""
+    """Run `inputs`, (B, H, W, 3) uint8, split over `devices`; yields (ids, scores, boxes) of each image without padding."""
     devices = devices[:len(inputs)]  # an epoch's last batch may have fewer images than there are devices
-    parts = [net(part) for part in gluon.utils.split_and_load(inputs, devices, even_split=False)]
+    parts = [net(normalize(part)) for part in gluon.utils.split_and_load(inputs, devices, even_split=False)]
     for part in parts:
         for ids, scores, boxes in zip(*[output.asnumpy() for output in part]):
             real = ids[:, 0] >= 0
