@@ -9,6 +9,7 @@ from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
 from yolo3 import checkpoint, metrics, network, progress, validation
+from yolo3.anchors import fit_anchors, mean_iou
 from yolo3.augment import normalize
 from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run, shorten
 from yolo3.datasets import open_train, open_val
@@ -35,6 +36,9 @@ def parse_args(argv=None):
                                      'gives its weights only')
     add('--start-epoch', type=int, default=0, help='with --resume FILE: the epoch to go on from')
     add('--pretrained', default='', help='.params of a detector to start from; class rows of equal names are kept')
+    add('--anchors', default='', help="'auto' fits them to the training boxes at --data-shape; or 18 numbers: width,height "
+                                      'in pixels, smallest first. Default: those of --pretrained or --resume FILE, else '
+                                      "COCO's")
     add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
     add('--lr', type=float, default=0.001, help='learning rate')
@@ -106,21 +110,41 @@ def learning_rate(args, epoch):
     return args.lr * ((1 - done) ** 2 if args.lr_mode == 'poly' else (1 + math.cos(math.pi * done)) / 2)
 
 
-def build_network(args, classes, devices, logger):
+def choose_anchors(args, train_set, logger):
+    """The anchors that --anchors asks for, as ANCHORS in `yolo3.network`."""
+    if args.anchors == 'auto':
+        extents = train_set.extents(args.data_shape)
+        anchors = fit_anchors(extents)
+        logger.info("--anchors auto: mean IoU with the training boxes %.3f, with COCO's anchors %.3f; %s",
+                    mean_iou(extents, anchors), mean_iou(extents, network.ANCHORS), anchors)
+        return anchors
+    if args.anchors:
+        numbers = comma_integers('--anchors', args.anchors)
+        if len(numbers) != 18 or min(numbers) < 1:
+            raise UserError("--anchors %s: give 'auto', or 18 positive numbers: width,height of nine anchors, the "
+                            'smallest first' % args.anchors)
+        return [numbers[start:start + 6] for start in (0, 6, 12)]
+    start = args.pretrained or (args.resume if args.resume != 'auto' else '')
+    sidecar = network.read_sidecar(start) if start else None
+    return sidecar['anchors'] if sidecar else network.ANCHORS
+
+
+def build_network(args, classes, anchors, devices, logger):
     """The detector to train, on `devices`, from the weights that the flags name."""
     sync_devices = len(devices) if args.syncbn else 1
     if args.syncbn and devices[0].device_type == 'cpu':
         logger.warning('--syncbn works on GPUs only (it deadlocks on the CPU): training with plain batch norm')
         sync_devices = 1
     if args.resume:
-        net = network.build(args.network, classes, sync_devices=sync_devices)
+        net = network.build(args.network, classes, sync_devices=sync_devices, anchors=anchors)
         if args.resume != 'auto':
             network.load_weights(net, args.resume, args.network)
     elif args.pretrained:
-        net, kept = network.transfer(args.pretrained, classes, args.network, sync_devices)
+        net, kept = network.transfer(args.pretrained, classes, args.network, sync_devices, anchors)
         logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), shorten(kept, 5))
     else:
-        net = network.build(args.network, classes, args.backbone_params, not args.no_pretrained_base, sync_devices)
+        net = network.build(args.network, classes, args.backbone_params, not args.no_pretrained_base, sync_devices,
+                            anchors)
     net._target_generator._label_smooth = args.label_smooth
     net.collect_params().reset_ctx(devices)
     return net
@@ -207,12 +231,12 @@ def validate(args, net, loader, metric, devices, epoch, logger, stop):
     return values
 
 
-def save_params(args, net, classes, state, values, logger):
+def save_params(args, net, state, values, logger):
     """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
     epoch = state['epoch']
     current = metrics.headline(values) if values else 0.0
-    sidecar = {'network': args.network, 'classes': list(classes), 'data_shape': args.data_shape,
-               'dataset': args.dataset, 'epoch': epoch, 'metrics': values}
+    sidecar = {'network': args.network, 'classes': list(net.classes), 'anchors': network.anchors_of(net),
+               'data_shape': args.data_shape, 'dataset': args.dataset, 'epoch': epoch, 'metrics': values}
     if values and current > state['best_map']:
         state['best_map'] = current
         network.save_detector(net, args.prefix + '_best.params', **sidecar)
@@ -241,10 +265,10 @@ def resume(args, net, trainer, requests, logger):
 def settings(args, requests):
     """What must be the same for a run to be continued exactly: {flag: value}."""
     return {'--network': args.network, '--batch-size': args.batch_size, '--seed': args.seed,
-            '--num-samples': args.num_samples, 'number of training images': requests.length}
+            '--num-samples': args.num_samples, '--anchors': args.anchors, 'number of training images': requests.length}
 
 
-def train(args, net, trainer, classes, loaders, metric, devices, state, logger):
+def train(args, net, trainer, loaders, metric, devices, state, logger):
     """Epoch after epoch: train, validate, keep the weights, draw the curves, write the checkpoint."""
     stop = StopSignal()
     try:
@@ -256,7 +280,7 @@ def train(args, net, trainer, classes, loaders, metric, devices, state, logger):
             if (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs:
                 values = validate(args, net, loaders[1], metric, devices, epoch, logger, stop)
                 entry['mAP'] = metrics.headline(values)
-            save_params(args, net, classes, state, values, logger)
+            save_params(args, net, state, values, logger)
             state['history'].append(entry)
             progress.plot_curves(args.prefix + '_curves.png', state['history'])
             if args.tensorboard:
@@ -293,20 +317,21 @@ def main():
     logger.info(args)
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
+    anchors = choose_anchors(args, train_set, logger)
     # The workers are forked here, before there is anything on a GPU.
     on_gpu = devices[0].device_type == 'gpu'
-    loaders = (train_loader(train_set, requests, args.num_workers, not args.no_augment, on_gpu),
+    loaders = (train_loader(train_set, requests, args.num_workers, anchors, not args.no_augment, on_gpu),
                val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu))
 
     if args.resume == 'auto' and not os.path.exists(checkpoint.path(args.prefix)):
         logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
         args.resume = ''
-    net = build_network(args, train_set.classes, devices, logger)
+    net = build_network(args, train_set.classes, anchors, devices, logger)
     trainer = build_trainer(args, net)
     state = resume(args, net, trainer, requests, logger)
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])
-    train(args, net, trainer, train_set.classes, loaders, metric, devices, state, logger)
+    train(args, net, trainer, loaders, metric, devices, state, logger)
 
 
 if __name__ == '__main__':

@@ -92,6 +92,7 @@ def stages(images, args, mixup, kind):
     """Milliseconds of processor time an image in each stage of our loader, and JPEG decoding's share of them."""
     import cv2
     from yolo3 import augment, images as files, loader as ours
+    from yolo3.network import ANCHORS
     from yolo3.runtime import mx
     spent = {}
 
@@ -113,7 +114,7 @@ def stages(images, args, mixup, kind):
                watch(cv2, 'addWeighted', 'expand, blend'), watch(cv2, 'resize', 'resize'), watch(cv2, 'flip', 'flip'),
                watch(ours, 'sparse_targets', 'targets'), watch(ours, 'stack_train', 'stack into shared memory')]
     requests = ours.Requests(len(images), args.batch_size, args.sizes, seed=1)
-    samples = ours.TrainSamples(images)
+    samples = ours.TrainSamples(images, ANCHORS)
     count, start = 0, time.process_time()
     for epoch_ in range(3):
         requests.begin(epoch_, mixup)
@@ -193,6 +194,7 @@ def some_batch(args, num_class=80, boxes=8):
     """A batch of noise with random boxes, as `train_loader` gives it."""
     import numpy as np
     from yolo3.loader import stack_train
+    from yolo3.network import ANCHORS
     from yolo3.runtime import mx
     from yolo3.targets import sparse_targets
     generator, size = np.random.RandomState(0), args.data_shape
@@ -201,7 +203,7 @@ def some_batch(args, num_class=80, boxes=8):
         corners = generator.uniform(0, size / 2, (boxes, 2))
         label = np.hstack((corners, corners + generator.uniform(8, size / 2, (boxes, 2)))).astype('float32')
         samples.append((generator.randint(0, 256, (size, size, 3)).astype('uint8'), label,
-                        sparse_targets(label, generator.randint(0, num_class, boxes), np.ones(boxes), size),
+                        sparse_targets(label, generator.randint(0, num_class, boxes), np.ones(boxes), size, ANCHORS),
                         np.float32(1)))
     return stack_train(samples, mx.cpu())
 

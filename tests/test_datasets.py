@@ -481,3 +481,10 @@ def test_datasets_pickle_and_give_copies(tmp_path, kind):
     assert rows(dataset) == rows(again) == before
     assert again.summary() == dataset.summary() and again.classes == dataset.classes
     np.testing.assert_array_equal(again[0][0].asnumpy(), image.asnumpy())
+
+
+def test_extents_are_in_pixels_of_the_input(tmp_path):
+    dataset = COCODetection(coco(tmp_path, {1: 'a.jpg'}, [box(1)]), ['instances_train'])
+    width, height = dataset._sizes[0]
+    xmin, ymin, xmax, ymax = dataset.label(0)[0, :4]
+    np.testing.assert_allclose(dataset.extents(416), [[(xmax - xmin) * 416 / width, (ymax - ymin) * 416 / height]])

@@ -9,6 +9,7 @@ from mxnet.gluon.data import DataLoader, Dataset
 from yolo3.augment import normalize, resize
 from yolo3.datasets import VOCDetection, open_train
 from yolo3.loader import Request, Requests, TrainSamples, train_loader, val_loader
+from yolo3.network import ANCHORS
 
 CLASSES = ['red', 'blue']
 
@@ -181,7 +182,7 @@ def test_the_other_image_of_a_mixup_is_any_other(images):
     pairs = set()
     for place in range(400):
         seen.clear()
-        Recorder(images)[Request(3, 64, True, (1, place))]
+        Recorder(images, ANCHORS)[Request(3, 64, True, (1, place))]
         pairs.add(tuple(seen['pair']))
     assert pairs == {(3, other) for other in range(len(images)) if other != 3}
 

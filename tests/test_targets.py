@@ -6,23 +6,26 @@ from yolo3.runtime import mx
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 
 from yolo3.datasets import VOCDetection
-from yolo3.network import build
+from yolo3.network import ANCHORS, build
 from yolo3.targets import BACKGROUND, DenseTargets, sparse_targets
 
 
 @pytest.fixture(scope='module')
 def stock():
     """stock(boxes, ids, ratios, size) -> the five arrays of GluonCV's generator for three classes."""
-    net = build('mobilenet0_25', ['a', 'b', 'c'])
+    nets = {}
 
-    def targets(boxes, ids, ratios, size):
+    def targets(boxes, ids, ratios, size, anchors=ANCHORS):
+        if str(anchors) not in nets:
+            nets[str(anchors)] = build('mobilenet0_25', ['a', 'b', 'c'], anchors=anchors)
+        net = nets[str(anchors)]
         image = mx.nd.zeros((1, 3, size, size))
         with mx.autograd.train_mode():
-            _, anchors, offsets, features, _, _, _, _ = net(image)
+            _, of_net, offsets, features, _, _, _, _ = net(image)
         arrays = [mx.nd.array(np.asarray(array, 'float32')[None]) for array in
                   (boxes, np.reshape(ids, (-1, 1)), np.reshape(ratios, (-1, 1)))]
         return [array.asnumpy()[0] for array in
-                YOLOV3PrefetchTargetGenerator(3)(image, features, anchors, offsets, *arrays)]
+                YOLOV3PrefetchTargetGenerator(3)(image, features, of_net, offsets, *arrays)]
     return targets
 
 
@@ -36,12 +39,12 @@ def dense(size, *sparse):
     return [array.asnumpy() for array in generator(images, mx.nd.array(rows))]
 
 
-def make_targets(boxes, ids, ratios, size):
-    return [array[0] for array in dense(size, sparse_targets(boxes, ids, ratios, size))]
+def make_targets(boxes, ids, ratios, size, anchors=ANCHORS):
+    return [array[0] for array in dense(size, sparse_targets(boxes, ids, ratios, size, anchors))]
 
 
-def assert_equal(boxes, ids, ratios, size, stock):
-    ours, theirs = make_targets(boxes, ids, ratios, size), stock(boxes, ids, ratios, size)
+def assert_equal(boxes, ids, ratios, size, stock, anchors=ANCHORS):
+    ours, theirs = [make(boxes, ids, ratios, size, anchors) for make in (make_targets, stock)]
     for name, mine, other in zip(('objectness', 'centers', 'scales', 'weights', 'classes'), ours, theirs):
         assert mine.shape == other.shape and mine.dtype == other.dtype, name
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6, err_msg=name)
@@ -60,6 +63,12 @@ def test_random_boxes_equal_gluoncv(stock, count, size):
     generator = np.random.RandomState(count)
     boxes = random_boxes(generator, count, size)
     assert_equal(boxes, generator.randint(0, 3, count), generator.uniform(0.01, 1, count), size, stock)
+
+
+def test_other_anchors_equal_gluoncv(stock):
+    generator = np.random.RandomState(0)
+    anchors = [[5, 9, 14, 8, 20, 22], [28, 60, 40, 41, 77, 30], [60, 90, 130, 120, 250, 300]]
+    assert_equal(random_boxes(generator, 40, 320), generator.randint(0, 3, 40), np.ones(40), 320, stock, anchors)
 
 
 def test_real_boxes_equal_gluoncv(stock, data):
@@ -95,7 +104,7 @@ def test_no_objects_are_all_negative():
 def test_a_batch_is_its_images():
     generator = np.random.RandomState(0)
     sparse = [sparse_targets(random_boxes(generator, count, 96), generator.randint(0, 3, count),
-                             generator.uniform(0.1, 1, count), 96) for count in (3, 0, 9, 1)]
+                             generator.uniform(0.1, 1, count), 96, ANCHORS) for count in (3, 0, 9, 1)]
     batch = dense(96, *sparse)
     for index, rows in enumerate(sparse):
         for many, one in zip(batch, dense(96, rows)):
@@ -103,6 +112,6 @@ def test_a_batch_is_its_images():
 
 
 def test_sparse_targets_are_one_row_an_object():
-    assert sparse_targets(np.zeros((0, 4)), [], [], 64) is BACKGROUND
-    rows = sparse_targets([[10, 10, 40, 44], [11, 11, 41, 43], [0, 0, 9, 9]], [0, 2, 1], [0.3, 0.7, 1], 64)
+    assert sparse_targets(np.zeros((0, 4)), [], [], 64, ANCHORS) is BACKGROUND
+    rows = sparse_targets([[10, 10, 40, 44], [11, 11, 41, 43], [0, 0, 9, 9]], [0, 2, 1], [0.3, 0.7, 1], 64, ANCHORS)
     assert rows.dtype == np.float32 and rows.shape == (2, 8) and len(set(rows[:, 0])) == 2

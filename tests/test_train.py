@@ -1,6 +1,7 @@
 """Training: any number of devices gives one result, a resumed run is the run, logs and files are the original's."""
 import argparse
 import json
+import logging
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from yolo3 import network
 from yolo3.cli import UserError
 from yolo3.datasets import VOCDetection
 from yolo3.loader import Requests, train_loader
+from yolo3.network import ANCHORS
 from yolo3.targets import DenseTargets
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
@@ -204,9 +206,8 @@ def test_no_wd_spares_biases_and_batch_norm():
 
 
 def test_syncbn_on_the_cpu_falls_back(caplog):
-    import logging
     flags = training.parse_args(['--syncbn', '--no-pretrained-base', '--network', 'mobilenet0_25', '--gpus', ''])
-    net = training.build_network(flags, ['a'], [mx.cpu(0), mx.cpu(1)], logging.getLogger('test'))
+    net = training.build_network(flags, ['a'], ANCHORS, [mx.cpu(0), mx.cpu(1)], logging.getLogger('test'))
     assert 'plain batch norm' in caplog.text
     assert not [block for block in blocks(net) if 'SyncBatchNorm' in type(block).__name__]
 
@@ -220,7 +221,7 @@ def test_syncbn_shares_statistics_over_gpus():
 
 def test_label_smoothing_reaches_the_targets():
     flags = training.parse_args(['--label-smooth', '--no-pretrained-base', '--network', 'mobilenet0_25'])
-    net = training.build_network(flags, ['a', 'b'], [mx.cpu()], None)
+    net = training.build_network(flags, ['a', 'b'], ANCHORS, [mx.cpu()], None)
     assert net._target_generator._label_smooth is True
 
 
@@ -234,6 +235,41 @@ def test_the_originals_commands_parse():
     flags = training.parse_args(coco.split())
     assert flags.decay_epochs == [220, 250] and flags.mixup and flags.label_smooth and flags.no_wd
     assert flags.prefix == 'yolo3_mobilenet1_0_coco'
+
+
+class Boxes:
+    """A training set whose boxes are of nine sizes."""
+
+    def extents(self, size):
+        return [[width, height] for width in (10, 50, 200) for height in (12, 60, 240)] * 3
+
+
+def test_anchors_by_hand_by_fit_and_from_the_start(caplog, tmp_path):
+    caplog.set_level('INFO')
+
+    def chosen(*flags):
+        return training.choose_anchors(training.parse_args(flags), Boxes(), logging.getLogger('test'))
+    assert chosen() == ANCHORS
+    numbers = list(range(1, 19))
+    assert chosen('--anchors', ','.join(map(str, numbers))) == [numbers[:6], numbers[6:12], numbers[12:]]
+    fitted = chosen('--anchors', 'auto')
+    assert sorted(np.reshape(fitted, (-1, 2)).tolist()) == sorted(Boxes().extents(416)[:9])
+    assert "1.000, with COCO's" in caplog.text
+    net = network.build('mobilenet0_25', ['red', 'blue'], anchors=fitted)
+    path = str(tmp_path / 'a.params')
+    network.save_detector(net, path, network='mobilenet0_25', classes=['red', 'blue'], dataset='voc', data_shape=64,
+                          anchors=network.anchors_of(net))
+    assert network.anchors_of(network.load_detector(path)[0]) == fitted == chosen('--pretrained', path)
+    flags = training.parse_args(['--pretrained', path, '--network', 'mobilenet0_25', '--anchors', 'auto'])
+    for anchors in fitted, ANCHORS:
+        other = training.build_network(flags, ['blue', 'green'], anchors, [mx.cpu()], logging.getLogger('test'))
+        assert network.anchors_of(other) == anchors
+
+
+@pytest.mark.parametrize('flags', [['--anchors', '1,2,3'], ['--anchors', '0' + ',1' * 17], ['--anchors', 'x']])
+def test_wrong_anchors_are_named(flags):
+    with pytest.raises(UserError, match='--anchors'):
+        training.choose_anchors(training.parse_args(flags), Boxes(), None)
 
 
 @pytest.mark.parametrize('flags', [

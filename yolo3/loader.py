@@ -16,6 +16,7 @@ from mxnet.gluon.data import DataLoader, Dataset
 
 from yolo3.augment import augment, resize, squeeze
 from yolo3.images import Blend, ImageFile
+from yolo3.network import ANCHORS
 from yolo3.targets import sparse_targets
 
 WINDOW = 10  # batches that share one input size, as in GluonCV's recipe
@@ -81,8 +82,9 @@ class Requests:
 class TrainSamples(Dataset):
     """Request -> (image (size, size, 3) uint8, boxes (M, 4), sparse targets, mixup ratio), the latter float32."""
 
-    def __init__(self, dataset, augmented=True):
+    def __init__(self, dataset, anchors, augmented=True):
         self._dataset = dataset
+        self._anchors = anchors
         self._transform = augment if augmented else squeeze
 
     def __len__(self):
@@ -101,7 +103,8 @@ class TrainSamples(Dataset):
             image, label = Blend(image, second, ratio), np.concatenate((label, second_label))
         image, label = self._transform(image, label, request.size, generator)
         boxes = label[:, :4].astype('float32')
-        return image, boxes, sparse_targets(boxes, label[:, 4], label[:, -1], request.size), np.float32(ratio)
+        targets = sparse_targets(boxes, label[:, 4], label[:, -1], request.size, self._anchors)
+        return image, boxes, targets, np.float32(ratio)
 
     def _read(self, index, ratio):
         """One image and its label with `ratio` as the last column."""
@@ -157,12 +160,12 @@ def _data_loader(samples, stack, num_workers, **kwargs):
     return loader
 
 
-def train_loader(dataset, requests, num_workers, augmented=True, pin_memory=False):
+def train_loader(dataset, requests, num_workers, anchors=ANCHORS, augmented=True, pin_memory=False):
     """DataLoader of an epoch's batches: what `TrainSamples` gives, stacked; `requests.begin` chooses the epoch.
 
-    pin_memory: for GPUs, which copy faster out of page-locked memory.
+    anchors: as ANCHORS in `yolo3.network`. pin_memory: for GPUs, which copy faster out of page-locked memory.
     """
-    loader = _data_loader(TrainSamples(dataset, augmented), stack_train, num_workers, batch_sampler=requests,
+    loader = _data_loader(TrainSamples(dataset, anchors, augmented), stack_train, num_workers, batch_sampler=requests,
                           pin_memory=pin_memory)
     loader.requests = requests
     return loader

@@ -32,12 +32,12 @@ def network_name(name):
     return canonical
 
 
-def build(network, classes, backbone_params='', pretrained_base=False, sync_devices=1):
+def build(network, classes, backbone_params='', pretrained_base=False, sync_devices=1, anchors=ANCHORS):
     """A YOLOv3 detector (gluoncv.model_zoo.yolo.YOLOV3) with all its weights initialized, on the CPU.
 
     network: a key of WIDTHS. classes: names. backbone_params: a file of ImageNet weights in the form of GluonCV's
     `get_mobilenet`; where it is '' and pretrained_base is true, GluonCV's own are downloaded.
-    sync_devices: with more than one, batch norm's statistics are shared over that many GPUs.
+    sync_devices: with more than one, batch norm's statistics are shared over that many GPUs. anchors: as ANCHORS.
     Raises UserError where the backbone cannot be had.
     """
     norm = {'norm_layer': BatchNorm, 'norm_kwargs': None}
@@ -53,7 +53,7 @@ def build(network, classes, backbone_params='', pretrained_base=False, sync_devi
                             % (path, network, reason(error)))
     features = backbone.features
     channels = [256, 128, 128] if network == 'mobilenet0_25' else [512, 256, 128]
-    net = get_yolov3(network, [features[:33], features[33:69], features[69:-2]], channels, ANCHORS, STRIDES,
+    net = get_yolov3(network, [features[:33], features[33:69], features[69:-2]], channels, anchors, STRIDES,
                      list(classes), '', **norm)
     # From scratch, GluonCV's default (uniform within 0.07, whatever the layer's size) hardly learns: He et al. 2015.
     scratch = not (backbone_params or pretrained_base)
@@ -114,7 +114,7 @@ def sidecar_path(params):
 def save_detector(net, path, **sidecar):
     """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
 
-    sidecar: network, classes, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole.
+    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole.
     """
     write_json(sidecar_path(path), sidecar)
     with replacing(path) as temporary:
@@ -126,7 +126,7 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
 
     Without a sidecar (a file of GluonCV's zoo, say) the classes are `classes` or those of `dataset` ('voc' | 'coco')
     and the network is `network` or mobilenet1_0. Returns (net, info): info is a dict with at least network,
-    classes, data_shape (pixels) and dataset. Raises UserError.
+    classes, anchors, data_shape (pixels) and dataset. Raises UserError.
     """
     info = read_sidecar(path)
     if info is None:
@@ -134,8 +134,8 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
             raise UserError('%s has no sidecar %s: say which classes it detects with --classes a,b,c or '
                             '--dataset voc|coco' % (path, os.path.basename(sidecar_path(path))))
         info = {'network': network_name(network or 'mobilenet1_0'), 'classes': list(classes or CLASSES[dataset]),
-                'data_shape': 416, 'dataset': dataset or 'voc'}
-    net = build(info['network'], info['classes'])
+                'data_shape': 416, 'dataset': dataset or 'voc', 'anchors': ANCHORS}
+    net = build(info['network'], info['classes'], anchors=info['anchors'])
     load_weights(net, path, info['network'])
     if devices:
         net.collect_params().reset_ctx(devices)
@@ -160,6 +160,10 @@ def read_sidecar(path):
             raise ValueError('"data_shape" is not a positive multiple of 32')
         if info['dataset'] not in CLASSES:
             raise ValueError('"dataset" is not voc or coco')
+        # Files of before there was a choice have none.
+        anchors = info.setdefault('anchors', ANCHORS)
+        if len(anchors) != 3 or any(len(row) != 6 or not all(side > 0 for side in row) for row in anchors):
+            raise ValueError('"anchors" is not three rows of six positive numbers')
         return info
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError('%s is not a sidecar of this project (%s: %s): mend it, or remove it and give --classes'
@@ -186,11 +190,11 @@ def load_weights(net, path, network):
                         % (path, network, reason(error)))
 
 
-def transfer(path, classes, network, sync_devices=1):
+def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
     """A detector for `classes` that starts from the one at `path` (`--pretrained`), which may have other classes.
 
     The rows of the classes that both have (compared without regard to case) are kept, as are backbone and head; see
-    GluonCV's `YOLOV3.reset_class`. sync_devices: see `build`. Returns (net, names of the classes kept).
+    GluonCV's `YOLOV3.reset_class`. sync_devices, anchors: see `build`. Returns (net, names of the classes kept).
     """
     info = read_sidecar(path)
     old = [name.casefold() for name in (info['classes'] if info else guess_classes(path, classes))]
@@ -198,12 +202,25 @@ def transfer(path, classes, network, sync_devices=1):
         raise UserError('--pretrained %s is a %s, not the --network %s' % (path, info['network'], network))
     net = build(network, old, sync_devices=sync_devices)
     load_weights(net, path, network)
+    set_anchors(net, anchors)
     new = [name.casefold() for name in classes]
     kept = {new.index(name): old.index(name) for name in new if name in old}
     if new != old:
         net.reset_class(list(classes), reuse_weights=kept)
     net._classes = list(classes)
     return net, [classes[index] for index in kept]
+
+
+def set_anchors(net, anchors):
+    """Give `net` other anchors than its file has; `anchors`: as ANCHORS."""
+    for output, row in zip(net.yolo_outputs, anchors[::-1]):
+        output.anchors.set_data(mx.nd.array(row).reshape((1, 1, -1, 2)))
+
+
+def anchors_of(net):
+    """The anchors of `net`, as ANCHORS."""
+    return [output.anchors.data(output.anchors.list_ctx()[0]).asnumpy().ravel().tolist()
+            for output in net.yolo_outputs][::-1]
 
 
 def guess_classes(path, classes):

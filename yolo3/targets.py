@@ -9,23 +9,21 @@ import numpy as np
 from yolo3.runtime import mx
 from mxnet.gluon import HybridBlock
 
-from yolo3.network import ANCHORS, STRIDES
+from yolo3.network import STRIDES
 
-# The network's order: the coarsest stride first.
-_STRIDES = STRIDES[::-1]
-_ANCHORS = np.array(ANCHORS[::-1], dtype='float32').reshape(-1, 2)
-_PER_CELL = len(_ANCHORS) // len(_STRIDES)
+_STRIDES = STRIDES[::-1]  # the network's order: the coarsest first
+_PER_CELL = 3  # anchors
 
 BACKGROUND = np.array([[0, 0, 0, 0, 0, 0, 0, -1]], 'float32')  # the row of an image without objects: changes nothing
 
 
-def sparse_targets(boxes, ids, ratios, size):
+def sparse_targets(boxes, ids, ratios, size, anchors):
     """Targets of one image of `size` x `size` pixels, for those of its N = sum of (size / stride)^2 * 3 predictions
     that have an object.
 
-    boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup. M may be 0. A box
-    goes to the one anchor of all nine that its shape overlaps most, in the cell of its centre (YOLOv3 section 2.1);
-    of two that meet in one place the later wins.
+    boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup. M may be 0.
+    anchors: as ANCHORS in `yolo3.network`. A box goes to the one anchor of all nine that its shape overlaps most, in
+    the cell of its centre (YOLOv3 section 2.1); of two that meet in one place the later wins.
     Returns (max(1, objects), 8) float32: the prediction's number 0..N-1; the centre x and y, in cells from its own; log
     of width and height over the anchor's; weight, 2 minus the box's share of the image; objectness, the mixup ratio;
     class. Without objects: BACKGROUND.
@@ -34,9 +32,10 @@ def sparse_targets(boxes, ids, ratios, size):
         return BACKGROUND
     boxes = np.asarray(boxes, 'float32')
     extents = boxes[:, 2:] - boxes[:, :2]
-    overlap = np.minimum(extents[:, None], _ANCHORS).prod(-1)
-    anchors = (overlap / (extents.prod(-1)[:, None] + _ANCHORS.prod(-1) - overlap)).argmax(1)
-    layers, slots = np.divmod(anchors, _PER_CELL)
+    anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
+    overlap = np.minimum(extents[:, None], anchors).prod(-1)
+    nearest = (overlap / (extents.prod(-1)[:, None] + anchors.prod(-1) - overlap)).argmax(1)
+    layers, slots = np.divmod(nearest, _PER_CELL)
 
     grids = np.array([size // stride for stride in _STRIDES])
     starts = np.cumsum(grids ** 2 * _PER_CELL) - grids ** 2 * _PER_CELL
@@ -46,7 +45,7 @@ def sparse_targets(boxes, ids, ratios, size):
     places = middles / size * grid[:, None]
     cells = places.astype(int).clip(0, grid[:, None] - 1)
     numbers = starts[layers] + (cells[:, 1] * grid + cells[:, 0]) * _PER_CELL + slots
-    rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / _ANCHORS[anchors]),
+    rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / anchors[nearest]),
                             2 - extents.prod(-1) / size / size, ratios, ids)).astype('float32')
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
