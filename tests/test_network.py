@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from yolo3 import network
+from yolo3.augment import normalize
 from yolo3.cli import UserError
 from yolo3.runtime import mx
+from yolo3.targets import DenseTargets, sparse_targets
 from gluoncv.model_zoo import model_store
 
 
@@ -212,3 +214,20 @@ def test_files_that_do_not_fit(detector, tmp_path):
         network.load_detector(detector, classes=['a', 'b'])
     with pytest.raises(UserError, match='no such .params'):
         network.load_detector(str(tmp_path / 'none.params'))
+
+
+def test_sizes_that_overflow_leave_the_gradients_finite():
+    # Far from any object nothing holds the logarithm of a box's size; GluonCV's layer turns 100 into a NaN everywhere.
+    net = network.build('mobilenet0_25', ['a'])
+    for output in net.yolo_outputs:
+        bias = output.prediction.bias.data()
+        bias.reshape((3, -1))[:, 2:4] = 100  # of the three anchors of a cell
+    net.hybridize()
+    images = mx.nd.ones((1, 64, 64, 3), dtype='uint8')
+    rows = mx.nd.array(sparse_targets([[10, 10, 40, 40]], [0], [1], 64, network.ANCHORS)[None])
+    with mx.autograd.record():
+        total = sum(net(normalize(images), mx.nd.array([[[10, 10, 40, 40]]]), *DenseTargets(1)(images, rows)))
+    total.backward()
+    for name, parameter in net.collect_params().items():
+        if parameter.grad_req != 'null':
+            assert np.isfinite(parameter.grad().asnumpy()).all(), name

@@ -9,7 +9,7 @@ from yolo3.runtime import mx
 from gluoncv.data import COCODetection, VOCDetection
 from gluoncv.model_zoo import model_store
 from gluoncv.model_zoo.mobilenet import get_mobilenet
-from gluoncv.model_zoo.yolo.yolo3 import get_yolov3
+from gluoncv.model_zoo.yolo.yolo3 import YOLOOutputV3, get_yolov3
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
@@ -55,6 +55,8 @@ def build(network, classes, backbone_params='', pretrained_base=False, sync_devi
     channels = [256, 128, 128] if network == 'mobilenet0_25' else [512, 256, 128]
     net = get_yolov3(network, [features[:33], features[33:69], features[69:-2]], channels, anchors, STRIDES,
                      list(classes), '', **norm)
+    for output in net.yolo_outputs:
+        output.__class__ = _Output
     # From scratch, GluonCV's default (uniform within 0.07, whatever the layer's size) hardly learns: He et al. 2015.
     scratch = not (backbone_params or pretrained_base)
     default = mx.init.Xavier('gaussian', 'in', 2) if scratch else mx.init.Uniform()
@@ -63,6 +65,32 @@ def build(network, classes, backbone_params='', pretrained_base=False, sync_devi
             parameter.initialize(default_init=default)
     net(mx.nd.zeros((1, 3, 64, 64)))  # the head's input channels are known only after a forward pass
     return net
+
+
+class _Output(YOLOOutputV3):
+    """GluonCV's output layer, with box sizes that cannot overflow.
+
+    No loss holds the sizes where there is no object, so some grow without limit. exp(89) is infinite, and although
+    nothing is learned from it, the backward pass multiplies it with its gradient of 0: a NaN in nearly all weights.
+    """
+
+    def hybrid_forward(self, F, x, anchors, offsets):
+        """As YOLOOutputV3's."""
+        return super().hybrid_forward(_BoundedExp(F), x, anchors, offsets)
+
+
+class _BoundedExp:
+    """MXNet's operators `F`; exp is the same for all that could be a box: e^20 anchors are a billion pixels."""
+
+    def __init__(self, F):
+        self._operators = F
+
+    def __getattr__(self, name):
+        return getattr(self._operators, name)
+
+    def exp(self, x):
+        """exp(x), with x kept within -20 and 20."""
+        return self._operators.exp(self._operators.clip(x, -20, 20))
 
 
 def download_backbone(network):
