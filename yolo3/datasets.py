@@ -52,7 +52,8 @@ class _Checked:
         if '' in self.index_map or len(self.index_map) < len(self._classes):
             raise UserError('--classes %s: one is empty or given twice (upper and lower case are the same)'
                             % ','.join(classes))
-        self._paths, self._labels, self._notes, self._found = [], [], {}, collections.Counter()
+        self._paths, self._sizes, self._labels = [], [], []
+        self._notes, self._found = {}, collections.Counter()
 
     def _missing(self, what, path):
         return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
@@ -89,12 +90,14 @@ class _Checked:
             label.append(fitted + [index] + rest)
         return np.array(label, float).reshape(-1, columns)
 
-    def _take(self, path, label, skip):
-        """Add an image, or where it has no box and there is a reason `skip`, note that. Returns whether it is added."""
+    def _take(self, path, size, label, skip):
+        """Add an image whose annotation says `size`; or where it has no box and there is a reason `skip`, note that.
+        Returns whether it is added."""
         if skip and not len(label):
             self._note('skipped', 'image', skip, path)
             return False
         self._paths.append(path)
+        self._sizes.append(size)
         self._labels.append(label)
         return True
 
@@ -115,7 +118,7 @@ class _Checked:
 
     def __getitem__(self, index):
         """The image, mx.nd uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
-        return mx.nd.array(ImageFile(self._paths[index]).pixels(), dtype='uint8'), self.label(index)
+        return mx.nd.array(self.image_file(index).pixels(), dtype='uint8'), self.label(index)
 
     def label(self, index):
         """A copy of one image's boxes, float64 (n, 6 VOC or 5 COCO): xmin ymin xmax ymax in pixels from 0, both ends
@@ -125,6 +128,10 @@ class _Checked:
     def image_path(self, index):
         """The file of one image."""
         return self._paths[index]
+
+    def image_file(self, index):
+        """The ImageFile of one image, turned as its boxes want it. Raises UserError."""
+        return ImageFile(self._paths[index], self._sizes[index])
 
     def summary(self):
         """One line: the splits, their images and boxes, and all that was dropped, clipped or skipped."""
@@ -196,7 +203,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
             raise self._missing('folder', folder)
 
     def _read(self, folder, stem):
-        """The path of the image and the label (n, 6) of one annotation."""
+        """The path of the image, its annotated [width, height] and the label (n, 6) of one annotation."""
         path = os.path.join(folder, 'Annotations', stem + '.xml')
         root = _parse_xml(path)
         image = self._picture(folder, stem, root.findtext('filename', ''))
@@ -213,7 +220,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
         except (AttributeError, TypeError, ValueError):
             raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
         size = _size(root.findtext('size/width'), root.findtext('size/height'), image)
-        return image, self._label(path, size, boxes, 6)
+        return image, size, self._label(path, size, boxes, 6)
 
     def _picture(self, folder, stem, filename):
         """The path of the image of an annotation: as its <filename> says, else by the annotation's own name."""
@@ -260,7 +267,7 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
         free = max(ids.values(), default=0) + 1
         self.contiguous_id_to_json = {i: ids.get(_key(name), free + i) for i, name in enumerate(self._classes)}
         self.json_id_to_contiguous = {number: i for i, number in self.contiguous_id_to_json.items()}
-        self._ids, self._sizes, self._truths = [], [], []
+        self._ids, self._truths = [], []
         for split, (images, categories, annotations) in zip(self._splits, files):
             known = {name: self.index_map[_key(name)] for name in categories.values() if _key(name) in self.index_map}
             for entry in images:
@@ -272,10 +279,9 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
                 truth = [[known[name], flaw == CROWD, area] + box for name, flaw, box, area in boxes if name in known]
                 crowd = self._skip_crowd_only and any(box[1] for box in truth)
                 skip = 'with only crowd regions' if crowd else 'without objects' if self._skip_empty else ''
-                if self._take(path, label, skip):
+                if self._take(path, size, label, skip):
                     # Several files may use the same ids for different images.
                     self._ids.append(entry['id'] if len(files) == 1 else len(self._ids) + 1)
-                    self._sizes.append(size)
                     self._truths.append(np.array(truth, float))
             for _ in (box for boxes in annotations.values() for box in boxes):
                 self._note('dropped', 'box', 'of images not listed', split + '.json')
