@@ -207,3 +207,11 @@ def test_files_that_are_no_image(tmp_path):
     broken = ImageFile(write(tmp_path / 'broken.png', png[:45] + b'\xff' * 30))  # a sound header, nothing behind it
     with pytest.raises(UserError, match='broken.png'):
         broken.pixels()
+
+
+@pytest.mark.parametrize('extension', ['.jpg', '.png', '.bmp', '.tif', '.gif'])
+@pytest.mark.parametrize('picture', [COLOUR, CLEAR], ids=['opaque', 'clear'])
+def test_half_a_file_is_no_image(tmp_path, extension, picture):
+    content = stored(picture.convert('RGB') if extension == '.jpg' else picture, extension)
+    with pytest.raises(UserError, match='half'):
+        ImageFile(write(tmp_path / ('half' + extension), content[:len(content) * 3 // 4])).pixels()

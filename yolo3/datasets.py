@@ -133,16 +133,32 @@ class _Checked:
         """The ImageFile of one image, turned as its boxes want it. Raises UserError."""
         return ImageFile(self._paths[index], self._sizes[index])
 
+    def size(self, index):
+        """[width, height] of one image as annotated; where that is missing, as its file says."""
+        return self._sizes[index]
+
+    @property
+    def name(self):
+        """The splits, with + between."""
+        return self._name
+
+    def notes(self):
+        """What was dropped, clipped or skipped: [('dropped', 'box', why, how many, up to 4 of the files)]."""
+        return [key + tuple(note) for key, note in self._notes.items()]
+
+    def others(self):
+        """The boxes of classes that are not in `classes`: [(class, how many)], the most first."""
+        return [pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
+
     def summary(self):
         """One line: the splits, their images and boxes, and all that was dropped, clipped or skipped."""
         empty = sum(not len(label) for label in self._labels)
         parts = ['%s: %s%s, %s' % (self._name, _count(len(self), 'image'),
                                    ' (%d without objects)' % empty if empty else '',
                                    _count(sum(map(len, self._labels)), 'box'))]
-        for (done, noun, why), (count, names) in self._notes.items():
+        for done, noun, why, count, names in self.notes():
             if why == UNKNOWN:
-                others = ["'%s' %d" % pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
-                why += ' (%s)' % shorten(others, 10)
+                why += ' (%s)' % shorten(["'%s' %d" % pair for pair in self.others()], 10)
             parts.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(names, 3)))
         used = set(np.concatenate(self._labels)[:, 4])
         unused = [name for index, name in enumerate(self._classes) if index not in used]

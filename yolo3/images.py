@@ -4,6 +4,7 @@ import io
 import cv2
 import numpy as np
 from PIL import Image
+from PIL import ImageFile as Loading
 
 from yolo3.cli import UserError
 
@@ -22,7 +23,7 @@ class ImageFile:
 
     annotated: the (width, height) that its boxes were drawn on, where known. Some labelling tools heed the quarter
     turns of EXIF data and some do not: one is left undone where that is the size without it. Otherwise all turns are
-    heeded, as viewers do.
+    heeded, as viewers do. `orientation` is the EXIF value, None without; `heeded` says whether it counts.
     """
 
     def __init__(self, path, annotated=None):
@@ -34,18 +35,20 @@ class ImageFile:
                 self._opencv = image.format in OPENCV and not image.has_transparency_data
                 tiff = image.format == 'TIFF'
                 if tiff:  # its size is the turned one from Pillow 11.2 on
-                    stored, turn = (image.tag_v2[256], image.tag_v2[257]), image.tag_v2.get(ORIENTATION)
+                    stored = image.tag_v2[256], image.tag_v2[257]
+                    self.orientation = image.tag_v2.get(ORIENTATION)
                 else:  # PNG's own getexif would decode the image, to look for EXIF data behind the pixels
-                    stored, turn = image.size, Image.Image.getexif(image).get(ORIENTATION)
+                    stored = image.size
+                    self.orientation = Image.Image.getexif(image).get(ORIENTATION)
         except (OSError, Image.DecompressionBombError) as error:
             raise UserError('cannot read image %s: %s' % (path, 'it is empty, damaged or no image'
                             if isinstance(error, Image.UnidentifiedImageError) else error))
-        upright = stored[::-1] if TURNS.get(turn, (False,))[0] else stored
-        heeded = annotated is None or tuple(annotated) != stored or upright == stored
-        self.width, self.height = upright if heeded else stored
-        self._turn = turn if heeded else None
+        upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
+        self.heeded = annotated is None or tuple(annotated) != stored or upright == stored
+        self.width, self.height = upright if self.heeded else stored
+        self._turn = self.orientation if self.heeded else None
         if tiff:  # Pillow turns its pixels unasked
-            self._turn = None if heeded else {6: 8, 8: 6}.get(turn, turn)
+            self._turn = None if self.heeded else {6: 8, 8: 6}.get(self.orientation, self.orientation)
 
     def pixels(self, reduction=1):
         """RGB, uint8 (height, width, 3); with a `reduction` of 2, 4 or 8 that many times smaller, a JPEG then being
@@ -67,6 +70,7 @@ class ImageFile:
 
     def _convert(self, reduction):
         """As `_decode`, by Pillow, which is slower and knows more."""
+        Loading.LOAD_TRUNCATED_IMAGES = False  # GluonCV's import turns it on: half an image without a word
         with Image.open(io.BytesIO(self._content)) as image:
             if image.mode in ('I', 'F'):
                 raise ValueError('its colours are 32-bit numbers of an unknown range: save it with 8 bits a colour')

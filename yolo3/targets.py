@@ -34,8 +34,7 @@ def sparse_targets(boxes, ids, ratios, size):
         return BACKGROUND
     boxes = np.asarray(boxes, 'float32')
     extents = boxes[:, 2:] - boxes[:, :2]
-    overlap = np.minimum(extents[:, None], _ANCHORS).prod(-1)
-    anchors = (overlap / (extents.prod(-1)[:, None] + _ANCHORS.prod(-1) - overlap)).argmax(1)
+    anchors = _best_anchors(extents)
     layers, slots = np.divmod(anchors, _PER_CELL)
 
     grids = np.array([size // stride for stride in _STRIDES])
@@ -50,6 +49,18 @@ def sparse_targets(boxes, ids, ratios, size):
                             2 - extents.prod(-1) / size / size, ratios, ids)).astype('float32')
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
+
+
+def strides(boxes):
+    """The stride, 8, 16 or 32, of the predictions that each of the boxes (M, 4) goes to; M may be 0."""
+    boxes = np.asarray(boxes, 'float32')
+    return np.array(_STRIDES)[_best_anchors(boxes[:, 2:] - boxes[:, :2]) // _PER_CELL]
+
+
+def _best_anchors(extents):
+    """For widths and heights (M, 2) the number in _ANCHORS of the shape they overlap most."""
+    overlap = np.minimum(extents[:, None], _ANCHORS).prod(-1)
+    return (overlap / (extents.prod(-1)[:, None] + _ANCHORS.prod(-1) - overlap)).argmax(1)
 
 
 class DenseTargets(HybridBlock):
