@@ -47,7 +47,7 @@ class _Checked:
         if not os.path.isdir(os.path.expanduser(root)):
             raise UserError('no dataset folder %s: %s' % (root, self._expected))
         self._name = '+'.join(splits)
-        self._classes = tuple(_clean(name) for name in classes)
+        self._classes = tuple(clean(name) for name in classes)
         self.index_map = {_key(name): index for index, name in enumerate(self._classes)}
         if '' in self.index_map or len(self.index_map) < len(self._classes):
             raise UserError('--classes %s: one is empty or given twice (upper and lower case are the same)'
@@ -221,7 +221,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
     def _read(self, folder, stem):
         """The path of the image, its annotated [width, height] and the label (n, 6) of one annotation."""
         path = os.path.join(folder, 'Annotations', stem + '.xml')
-        root = _parse_xml(path)
+        root = parse_xml(path)
         image = self._picture(folder, stem, root.findtext('filename', ''))
         boxes = []
         try:
@@ -232,7 +232,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
                 if not math.isfinite(sum(sides)):
                     raise ValueError
                 difficult = item.findtext('difficult', '').strip() == '1'
-                boxes.append((_clean(item.find('name').text), '', sides, difficult))
+                boxes.append((clean(item.find('name').text), '', sides, difficult))
         except (AttributeError, TypeError, ValueError):
             raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
         size = _size(root.findtext('size/width'), root.findtext('size/height'), image)
@@ -312,7 +312,7 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
             with open(path, encoding='utf-8-sig') as file:
                 content = json.load(file)
             images = sorted(content['images'], key=lambda entry: entry['id'])
-            categories = dict(sorted((int(entry['id']), _clean(entry['name'])) for entry in content['categories']))
+            categories = dict(sorted((int(entry['id']), clean(entry['name'])) for entry in content['categories']))
             number, count = collections.Counter(entry['id'] for entry in images).most_common(1)[0]
             entries = list(content.get('annotations') or [])
         except OSError:
@@ -389,7 +389,7 @@ class _Plain(ElementTree.TreeBuilder):
         raise ValueError('DOCTYPE is not allowed')
 
 
-def _parse_xml(path):
+def parse_xml(path):
     """The root element of an XML file. Raises UserError."""
     parser = ElementTree.XMLParser(target=_Plain())
     try:
@@ -410,14 +410,14 @@ def _size(width, height, path):
     return [float(image.width), float(image.height)]
 
 
-def _clean(name):
+def clean(name):
     """A class name without the white space around it or line breaks in it."""
     return ' '.join(name.split())
 
 
 def _key(name):
     """What two spellings of a class have in common."""
-    return _clean(name).casefold()
+    return clean(name).casefold()
 
 
 def _count(number, noun):
