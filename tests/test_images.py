@@ -209,6 +209,15 @@ def test_files_that_are_no_image(tmp_path):
         broken.pixels()
 
 
+@pytest.mark.parametrize('broken', [b'IHDR', b'IDAT'])
+def test_broken_png_chunks_are_named(tmp_path, broken):
+    content = stored(CLEAR, '.png')
+    where = content.index(broken)
+    for replaced in content[:where - 1] + b'\1' + content[where:], content[:where] + b'\0' + content[where + 1:]:
+        with pytest.raises(UserError, match='chunk.png'):
+            ImageFile(write(tmp_path / 'chunk.png', replaced)).pixels()
+
+
 @pytest.mark.parametrize('extension', ['.jpg', '.png', '.bmp', '.tif', '.gif'])
 @pytest.mark.parametrize('picture', [COLOUR, CLEAR], ids=['opaque', 'clear'])
 def test_half_a_file_is_no_image(tmp_path, extension, picture):

@@ -40,7 +40,7 @@ class ImageFile:
                 else:  # PNG's own getexif would decode the image, to look for EXIF data behind the pixels
                     stored = image.size
                     self.orientation = Image.Image.getexif(image).get(ORIENTATION)
-        except (OSError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError('cannot read image %s: %s' % (path, 'it is empty, damaged or no image'
                             if isinstance(error, Image.UnidentifiedImageError) else error))
         upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
@@ -55,7 +55,7 @@ class ImageFile:
         decoded faster. Of 16 bits a colour the upper 8; what is transparent on white. Raises UserError."""
         try:
             image = self._decode(reduction) if self._opencv else self._convert(reduction)
-        except (cv2.error, OSError, ValueError) as error:
+        except (cv2.error, OSError, SyntaxError, ValueError) as error:
             raise UserError('cannot read image %s: %s' % (self._path, error))
         if image is None:
             raise UserError('cannot read image %s: it is damaged' % self._path)
