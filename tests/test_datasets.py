@@ -14,6 +14,7 @@ from yolo3.runtime import mx
 import cv2
 import gluoncv
 import numpy as np
+from PIL import Image
 
 BOX = '<object><name>%s</name><difficult>0</difficult><bndbox><xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax>' \
       '<ymax>%s</ymax></bndbox></object>'
@@ -63,6 +64,44 @@ def box(image, category=1, bbox=(10, 20, 30, 40), **more):
 
 def rows(dataset):
     return [dataset.label(i).tolist() for i in range(len(dataset))]
+
+
+def turned_picture(path):
+    """A JPEG of 100 x 80 stored pixels that EXIF data turns to 80 x 100, red at the stored left."""
+    pixels = np.zeros((80, 100, 3), 'uint8')
+    pixels[:, :50, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(str(path), exif=exif)
+
+
+def red_edge(dataset, index=0):
+    """Where the first half of an image is red, 'left' or 'top', as the network is shown it."""
+    pixels = dataset[index][0].asnumpy()
+    height, width = pixels.shape[:2]
+    assert (dataset.image_file(index).width, dataset.image_file(index).height) == (width, height)
+    left, top = pixels[:, :width // 2 - 4, 0].mean(), pixels[:height // 2 - 4, :, 0].mean()
+    return (width, height), 'left' if left > 240 else 'top' if top > 240 else None
+
+
+def test_the_annotated_size_decides_whether_exif_turns_an_image(tmp_path):
+    upright = SIZE.replace('100', '?').replace('80', '100').replace('?', '80')
+    target = BOX % ('cat', 5, 5, 40, 40)
+    root = voc(tmp_path / 'voc', {'a': SIZE + target, 'b': upright + target, 'c': target})
+    for stem in 'abc':
+        turned_picture(tmp_path / 'voc/VOC2007/JPEGImages' / (stem + '.jpg'))
+    dataset = open_train('voc', root, ['cat'], ['2007_train'])
+    assert [red_edge(dataset, index) for index in range(3)] == [
+        ((100, 80), 'left'), ((80, 100), 'top'), ((80, 100), 'top')]  # without <size> as viewers do
+
+    root = coco(tmp_path / 'coco', {1: 'a.jpg', 2: 'b.jpg'}, [box(1), box(2)])
+    turned_picture(tmp_path / 'coco/train/a.jpg')
+    path = tmp_path / 'coco/annotations/instances_train.json'
+    assert red_edge(open_train('coco', root, splits=['instances_train'])) == ((100, 80), 'left')
+    content = json.loads(path.read_text(encoding='utf-8-sig'))
+    content['images'][0].update(width=80, height=100)
+    write(path, json.dumps(content))
+    assert red_edge(open_train('coco', root, splits=['instances_train'])) == ((80, 100), 'top')
 
 
 # The real sets, with GluonCV as the oracle

@@ -184,3 +184,10 @@ def test_name_that_no_font_has_is_escaped(only_fonts, monkeypatch):
 def test_boxes_without_size_or_outside_do_no_harm():
     for box in (5, 5, 5, 5), (200, 200, 300, 300), (-30, -30, -20, -20), (99.6, 0, 100, 100), (1e7, -1e7, 1e7, 1e7):
         assert draw.draw(np.zeros((100, 100, 3), np.uint8), [found('cat', 0.9, *box)]).shape == (100, 100, 3)
+
+
+def test_labelled_boxes_have_no_score():
+    image = np.zeros((200, 300, 3), np.uint8)
+    drawn = draw.draw(image, [{'class': 'cat', 'box': (50, 60, 200, 150)}])
+    plate = draw.label('cat', None, 10, 300)
+    assert plate.shape[1] < draw.label('cat', 1, 10, 300).shape[1] and where(plate, drawn)

@@ -49,7 +49,7 @@ def _cluster(extents, anchors):
 
 def iou(extents, anchors):
     """The IoU (n, k) of boxes (n, 2) and anchors (k, 2), width and height in pixels, laid over each other's centre."""
-    extents, anchors = np.asarray(extents, float), np.asarray(anchors, float).reshape(-1, 2)
+    extents, anchors = np.asarray(extents), np.asarray(anchors).reshape(-1, 2)
     overlap = np.minimum(extents[:, None], anchors).prod(-1)
     return overlap / (extents.prod(-1)[:, None] + anchors.prod(-1) - overlap)
 

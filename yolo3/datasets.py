@@ -47,7 +47,7 @@ class _Checked:
         if not os.path.isdir(os.path.expanduser(root)):
             raise UserError('no dataset folder %s: %s' % (root, self._expected))
         self._name = '+'.join(splits)
-        self._classes = tuple(_clean(name) for name in classes)
+        self._classes = tuple(clean(name) for name in classes)
         self.index_map = {_key(name): index for index, name in enumerate(self._classes)}
         if '' in self.index_map or len(self.index_map) < len(self._classes):
             raise UserError('--classes %s: one is empty or given twice (upper and lower case are the same)'
@@ -91,7 +91,8 @@ class _Checked:
         return np.array(label, float).reshape(-1, columns)
 
     def _take(self, path, size, label, skip):
-        """Add an image, or where it has no box and there is a reason `skip`, note that. Returns whether it is added."""
+        """Add an image whose annotation says `size`; or where it has no box and there is a reason `skip`, note that.
+        Returns whether it is added."""
         if skip and not len(label):
             self._note('skipped', 'image', skip, path)
             return False
@@ -117,7 +118,7 @@ class _Checked:
 
     def __getitem__(self, index):
         """The image, mx.nd uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
-        return mx.nd.array(ImageFile(self._paths[index]).pixels(), dtype='uint8'), self.label(index)
+        return mx.nd.array(self.image_file(index).pixels(), dtype='uint8'), self.label(index)
 
     def label(self, index):
         """A copy of one image's boxes, float64 (n, 6 VOC or 5 COCO): xmin ymin xmax ymax in pixels from 0, both ends
@@ -133,16 +134,36 @@ class _Checked:
         """The file of one image."""
         return self._paths[index]
 
+    def image_file(self, index):
+        """The ImageFile of one image, turned as its boxes want it. Raises UserError."""
+        return ImageFile(self._paths[index], self._sizes[index])
+
+    def size(self, index):
+        """[width, height] of one image as annotated; where that is missing, as its file says."""
+        return self._sizes[index]
+
+    @property
+    def name(self):
+        """The splits, with + between."""
+        return self._name
+
+    def notes(self):
+        """What was dropped, clipped or skipped: [('dropped', 'box', why, how many, up to 4 of the files)]."""
+        return [key + tuple(note) for key, note in self._notes.items()]
+
+    def others(self):
+        """The boxes of classes that are not in `classes`: [(class, how many)], the most first."""
+        return [pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
+
     def summary(self):
         """One line: the splits, their images and boxes, and all that was dropped, clipped or skipped."""
         empty = sum(not len(label) for label in self._labels)
         parts = ['%s: %s%s, %s' % (self._name, _count(len(self), 'image'),
                                    ' (%d without objects)' % empty if empty else '',
                                    _count(sum(map(len, self._labels)), 'box'))]
-        for (done, noun, why), (count, names) in self._notes.items():
+        for done, noun, why, count, names in self.notes():
             if why == UNKNOWN:
-                others = ["'%s' %d" % pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
-                why += ' (%s)' % shorten(others, 10)
+                why += ' (%s)' % shorten(["'%s' %d" % pair for pair in self.others()], 10)
             parts.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(names, 3)))
         used = set(np.concatenate(self._labels)[:, 4])
         unused = [name for index, name in enumerate(self._classes) if index not in used]
@@ -203,9 +224,9 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
             raise self._missing('folder', folder)
 
     def _read(self, folder, stem):
-        """The path and size of the image and the label (n, 6) of one annotation."""
+        """The path of the image, its annotated [width, height] and the label (n, 6) of one annotation."""
         path = os.path.join(folder, 'Annotations', stem + '.xml')
-        root = _parse_xml(path)
+        root = parse_xml(path)
         image = self._picture(folder, stem, root.findtext('filename', ''))
         boxes = []
         try:
@@ -216,7 +237,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
                 if not math.isfinite(sum(sides)):
                     raise ValueError
                 difficult = item.findtext('difficult', '').strip() == '1'
-                boxes.append((_clean(item.find('name').text), '', sides, difficult))
+                boxes.append((clean(item.find('name').text), '', sides, difficult))
         except (AttributeError, TypeError, ValueError):
             raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
         size = _size(root.findtext('size/width'), root.findtext('size/height'), image)
@@ -296,7 +317,7 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
             with open(path, encoding='utf-8-sig') as file:
                 content = json.load(file)
             images = sorted(content['images'], key=lambda entry: entry['id'])
-            categories = dict(sorted((int(entry['id']), _clean(entry['name'])) for entry in content['categories']))
+            categories = dict(sorted((int(entry['id']), clean(entry['name'])) for entry in content['categories']))
             number, count = collections.Counter(entry['id'] for entry in images).most_common(1)[0]
             entries = list(content.get('annotations') or [])
         except OSError:
@@ -373,7 +394,7 @@ class _Plain(ElementTree.TreeBuilder):
         raise ValueError('DOCTYPE is not allowed')
 
 
-def _parse_xml(path):
+def parse_xml(path):
     """The root element of an XML file. Raises UserError."""
     parser = ElementTree.XMLParser(target=_Plain())
     try:
@@ -394,14 +415,14 @@ def _size(width, height, path):
     return [float(image.width), float(image.height)]
 
 
-def _clean(name):
+def clean(name):
     """A class name without the white space around it or line breaks in it."""
     return ' '.join(name.split())
 
 
 def _key(name):
     """What two spellings of a class have in common."""
-    return _clean(name).casefold()
+    return clean(name).casefold()
 
 
 def _count(number, noun):

@@ -4,41 +4,82 @@ import io
 import cv2
 import numpy as np
 from PIL import Image
+from PIL import ImageFile as Loading
 
 from yolo3.cli import UserError
 
 REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
            8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 are the quarter turns
+OPENCV = 'JPEG', 'MPO', 'PNG', 'BMP'  # it reads these right, be they grey, CMYK or 16 bits deep, but for transparency
+PAPER = 'white'  # behind what is transparent, as browsers show it; the colours hidden there were seen by nobody
+
+# The EXIF tag, and what brings its values upright: whether to transpose, then cv2.flip's code.
+ORIENTATION = 0x0112
+TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
 
 
 class ImageFile:
-    """The image file `path`, `width` x `height` pixels as it is to be looked at. Raises UserError."""
+    """The image file `path`, `width` x `height` pixels as it is to be looked at. Raises UserError.
 
-    def __init__(self, path):
+    annotated: the (width, height) that its boxes were drawn on, where known. Some labelling tools heed the quarter
+    turns of EXIF data and some do not: one is left undone where that is the size without it. Otherwise all turns are
+    heeded, as viewers do. `orientation` is the EXIF value, None without; `heeded` says whether it counts.
+    """
+
+    def __init__(self, path, annotated=None):
         self._path = path
         try:
             with open(path, 'rb') as file:
                 self._content = file.read()
             with Image.open(io.BytesIO(self._content)) as image:
-                self.width, self.height = image.size
-                if image.getexif().get(ORIENTATION, 1) >= 5:
-                    self.width, self.height = self.height, self.width
-        except (OSError, Image.DecompressionBombError) as error:
+                self._opencv = image.format in OPENCV and not image.has_transparency_data
+                tiff = image.format == 'TIFF'
+                if tiff:  # its size is the turned one from Pillow 11.2 on
+                    stored = image.tag_v2[256], image.tag_v2[257]
+                    self.orientation = image.tag_v2.get(ORIENTATION)
+                else:  # PNG's own getexif would decode the image, to look for EXIF data behind the pixels
+                    stored = image.size
+                    self.orientation = Image.Image.getexif(image).get(ORIENTATION)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError('cannot read image %s: %s' % (path, 'it is empty, damaged or no image'
                             if isinstance(error, Image.UnidentifiedImageError) else error))
+        upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
+        self.heeded = annotated is None or tuple(annotated) != stored or upright == stored
+        self.width, self.height = upright if self.heeded else stored
+        self._turn = self.orientation if self.heeded else None
+        if tiff:  # Pillow turns its pixels unasked
+            self._turn = None if self.heeded else {6: 8, 8: 6}.get(self.orientation, self.orientation)
 
     def pixels(self, reduction=1):
         """RGB, uint8 (height, width, 3); with a `reduction` of 2, 4 or 8 that many times smaller, a JPEG then being
-        decoded faster. Raises UserError."""
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | REDUCED[reduction]
+        decoded faster. Of 16 bits a colour the upper 8; what is transparent on white. Raises UserError."""
         try:
-            image = cv2.imdecode(np.frombuffer(self._content, np.uint8), flags)
-        except cv2.error as error:
+            image = self._decode(reduction) if self._opencv else self._convert(reduction)
+        except (cv2.error, OSError, SyntaxError, ValueError) as error:
             raise UserError('cannot read image %s: %s' % (self._path, error))
         if image is None:
             raise UserError('cannot read image %s: it is damaged' % self._path)
-        return image
+        transpose, flip = TURNS.get(self._turn, (False, None))
+        image = cv2.transpose(image) if transpose else image
+        return image if flip is None else cv2.flip(image, flip)
+
+    def _decode(self, reduction):
+        """The pixels as they are stored, by OpenCV; None where they are damaged."""
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | REDUCED[reduction]
+        return cv2.imdecode(np.frombuffer(self._content, np.uint8), flags)
+
+    def _convert(self, reduction):
+        """As `_decode`, by Pillow, which is slower and knows more."""
+        Loading.LOAD_TRUNCATED_IMAGES = False  # GluonCV's import turns it on: half an image without a word
+        with Image.open(io.BytesIO(self._content)) as image:
+            if image.mode in ('I', 'F'):
+                raise ValueError('its colours are 32-bit numbers of an unknown range: save it with 8 bits a colour')
+            if image.mode.startswith('I;16'):  # Pillow would clip it
+                image = Image.fromarray((np.asarray(image) >> 8).astype('uint8'))
+            if image.has_transparency_data:
+                image = image.convert('RGBA')
+                image = Image.alpha_composite(Image.new('RGBA', image.size, PAPER), image)
+            return np.array(image.convert('RGB').reduce(reduction))
 
 
 class Blend:

@@ -15,7 +15,7 @@ from yolo3.runtime import memory, mx
 from mxnet.gluon.data import DataLoader, Dataset
 
 from yolo3.augment import augment, resize, squeeze
-from yolo3.images import Blend, ImageFile
+from yolo3.images import Blend
 from yolo3.network import ANCHORS
 from yolo3.targets import sparse_targets
 
@@ -109,7 +109,7 @@ class TrainSamples(Dataset):
     def _read(self, index, ratio):
         """One image and its label with `ratio` as the last column."""
         label = self._dataset.label(index)
-        return ImageFile(self._dataset.image_path(index)), np.hstack((label, np.full((len(label), 1), ratio)))
+        return self._dataset.image_file(index), np.hstack((label, np.full((len(label), 1), ratio)))
 
 
 class ValSamples(Dataset):
@@ -123,7 +123,7 @@ class ValSamples(Dataset):
         return len(self._dataset)
 
     def __getitem__(self, index):
-        pixels = ImageFile(self._dataset.image_path(index)).pixels()
+        pixels = self._dataset.image_file(index).pixels()
         return resize(pixels, self._size), np.array([index, pixels.shape[1], pixels.shape[0]], 'int32')
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from yolo3.runtime import mx
 from mxnet.gluon import HybridBlock
 
+from yolo3.anchors import iou
 from yolo3.network import STRIDES
 
 _STRIDES = STRIDES[::-1]  # the network's order: the coarsest first
@@ -32,9 +33,7 @@ def sparse_targets(boxes, ids, ratios, size, anchors):
         return BACKGROUND
     boxes = np.asarray(boxes, 'float32')
     extents = boxes[:, 2:] - boxes[:, :2]
-    anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
-    overlap = np.minimum(extents[:, None], anchors).prod(-1)
-    nearest = (overlap / (extents.prod(-1)[:, None] + anchors.prod(-1) - overlap)).argmax(1)
+    anchors, nearest = _nearest(extents, anchors)
     layers, slots = np.divmod(nearest, _PER_CELL)
 
     grids = np.array([size // stride for stride in _STRIDES])
@@ -49,6 +48,18 @@ def sparse_targets(boxes, ids, ratios, size, anchors):
                             2 - extents.prod(-1) / size / size, ratios, ids)).astype('float32')
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
+
+
+def strides(boxes, anchors):
+    """The stride, 8, 16 or 32, of the predictions that each of the boxes (M, 4) goes to; M may be 0."""
+    boxes = np.asarray(boxes, 'float32')
+    return np.array(_STRIDES)[_nearest(boxes[:, 2:] - boxes[:, :2], anchors)[1] // _PER_CELL]
+
+
+def _nearest(extents, anchors):
+    """The anchors (9, 2) in the network's order, and for widths and heights (M, 2) the number of the one most alike."""
+    anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
+    return anchors, iou(extents, anchors).argmax(1)
 
 
 class DenseTargets(HybridBlock):

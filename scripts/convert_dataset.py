@@ -1,0 +1,282 @@
+"""Convert YOLO text, LabelImg or Labelme labels into a VOC-form set that training takes."""
+import json
+import math
+import os
+import shlex
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import ArgumentParser, UserError, comma_list, run, shorten  # noqa: E402
+from yolo3.datasets import EXTENSIONS, clean, parse_xml  # noqa: E402
+from yolo3.images import ImageFile  # noqa: E402
+
+SIDES = 'xmin', 'ymin', 'xmax', 'ymax'
+SHAPES = 'rectangle', 'polygon'  # of Labelme's: those that have an extent by their points
+
+
+class Bad(Exception):
+    """A label file that cannot be used; the message says why, as in 'labels that are no XML'."""
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('source', metavar='DIR', help='images with .txt, .xml or .json labels beside them, or images/ and labels/')
+    add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
+    add('--classes', default='', help="class names a,b,c: YOLO's by number, else those to keep; default: as in "
+                                      'classes.txt or data.yaml, or all')
+    add('--test-share', type=float, default=0.2, help='share of the images for the split 2007_test, 0..1')
+    add('--seed', type=int, default=0, help='another seed, other images in the test split')
+    add('--link', action='store_true', help='hard-link the images instead of copying them')
+    args = parser.parse_args()
+    if not os.path.isdir(args.source):
+        raise UserError('no such folder: %s' % args.source)
+    if not 0 < args.test_share < 1:
+        raise UserError('--test-share %g: must be between 0 and 1' % args.test_share)
+    if not 0 <= args.seed < 2 ** 32:
+        raise UserError('--seed must be from 0 to 4294967295')
+    source, out = [os.path.join(os.path.realpath(path), '') for path in (args.source, args.out)]
+    free = os.path.isdir(out) and not os.listdir(out) or not os.path.lexists(args.out)
+    if not free or out.startswith(source):
+        raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, args.source))
+    return args
+
+
+# ---- Readers: a label file -> (size or None, [(class, difficult, sides)]), the sides as VOC has them
+
+def read_yolo(path, size, names, note):
+    """Lines 'class cx cy w h', shares of the image's width and height, for an image of `size` pixels."""
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            lines = [line.split() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise Bad('labels that are no text')
+    boxes = []
+    for line in lines:
+        try:
+            number, cx, cy, width, height = int(line[0]), *map(float, line[1:])
+        except ValueError:
+            note('boxes that are not: class cx cy w h', path)
+            continue
+        if not all(0 <= value <= 1 for value in (cx, cy, width, height)):
+            note('boxes outside 0..1', path)
+        elif not 0 <= number < len(names):
+            note('boxes of an unknown class', path)
+        else:
+            edges = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
+            boxes.append((names[number], False, to_voc([edge * side for edge, side in zip(edges, size * 2)], size)))
+    return None, boxes
+
+
+def read_labelme(path, size, note):
+    """Labelme's JSON: its rectangles, and its polygons by their extent."""
+    boxes = []
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            content = json.load(file)
+        annotated = [int(content.get('imageWidth') or size[0]), int(content.get('imageHeight') or size[1])]
+        for shape in content['shapes']:
+            if shape.get('shape_type', 'polygon') not in SHAPES:
+                note('shapes that are neither rectangle nor polygon', path)
+                continue
+            points = np.array(shape['points'], float).reshape(-1, 2)
+            edges = points.min(0).tolist() + points.max(0).tolist()
+            boxes.append((clean(str(shape['label'])), False, to_voc(edges, annotated)))
+    except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        raise Bad('labels that are no Labelme JSON')
+    return annotated, boxes
+
+
+def read_labelimg(path, note):
+    """LabelImg's XML, which is VOC's."""
+    boxes = []
+    try:
+        root = parse_xml(path)
+        for item in root.iter('object'):
+            box = item.find('bndbox')
+            boxes.append((clean(item.find('name').text), item.findtext('difficult', '').strip() == '1',
+                          [float(box.find(side).text) for side in SIDES]))
+        size = [int(float(root.findtext('size/%s' % side) or 0)) for side in ('width', 'height')]
+    except (UserError, ArithmeticError, AttributeError, TypeError, ValueError):
+        raise Bad('labels that are no VOC XML')
+    return size if min(size) > 0 else None, boxes
+
+
+def to_voc(edges, size):
+    """Left, top, right, bottom on the image's plane -> VOC's: within it, pixels counted from 1, both ends included."""
+    left, top, right, bottom = [min(max(edge, 0), side) for edge, side in zip(edges, list(size) * 2)]
+    return [left + 1, top + 1, right, bottom]
+
+
+# ---- Finding them
+
+def find(source):
+    """The images below `source`, sorted, each with its label file or None; and the label files without an image."""
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names)
+    known, pairs = set(paths), []
+    for path in paths:
+        stem, extension = os.path.splitext(path)
+        if extension.lower() in EXTENSIONS:
+            # As others do: images/a/b.jpg has its labels in labels/a/b.txt, or beside it.
+            parts = os.path.relpath(stem, source).split(os.sep)
+            if 'images' in parts[:-1]:
+                parts[len(parts) - 1 - parts[::-1].index('images', 1)] = 'labels'
+            bases = os.path.join(source, *parts), stem
+            places = [base + kind for kind in ('.xml', '.json', '.txt') for base in bases]
+            pairs.append((path, next((place for place in places if place in known), None)))
+    used = {label for _, label in pairs if label}
+    places = {(os.path.dirname(label), os.path.splitext(label)[1]) for label in used}
+    lone = [path for path in paths if (os.path.dirname(path), os.path.splitext(path)[1]) in places
+            and path not in used and os.path.basename(path) != 'classes.txt']
+    return pairs, lone
+
+
+def class_names(source):
+    """YOLO's class names, from classes.txt or data.yaml in `source`; [] without them."""
+    for name in 'classes.txt', os.path.join('labels', 'classes.txt'), 'data.yaml':
+        path = os.path.join(source, name)
+        if os.path.isfile(path):
+            try:
+                with open(path, encoding='utf-8-sig') as file:
+                    if name.endswith('.txt'):
+                        return [clean(line) for line in file if line.strip()]
+                    names = yaml.safe_load(file)['names']
+                if isinstance(names, dict):
+                    names = [names[number] for number in range(len(names))]
+                return [clean(str(name)) for name in names]
+            except (OSError, LookupError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+                raise UserError('%s: no list of class names (%s); mend it or give --classes' % (path, error))
+    return []
+
+
+def read(source, classes):
+    """All of `source`: [(image, size, boxes as the readers give them)], class names, {what is wrong: files}."""
+    pairs, lone = find(source)
+    yolo = any(label and label.endswith('.txt') for _, label in pairs)
+    names = [clean(name) for name in classes] or (class_names(source) if yolo else [])
+    if yolo and not names:
+        raise UserError('%s: YOLO labels say no class names: give --classes a,b,c, or a classes.txt or data.yaml there'
+                        % source)
+    spellings = {name.casefold(): name for name in names}
+    notes = {'label files without an image': lone} if lone else {}
+
+    def note(what, path):
+        notes.setdefault(what, []).append(path)
+    images = []
+    for path, label in tqdm(pairs, desc='labels', unit='image', disable=None):
+        try:
+            image = ImageFile(path)
+            size, found = read_labels(label, [image.width, image.height], names, note, yolo)
+        except UserError:
+            note('unreadable images', path)
+            continue
+        except Bad as bad:
+            note(str(bad), label or path)
+            continue
+        boxes = []
+        for name, difficult, sides in found:
+            if names and name.casefold() not in spellings:
+                note('boxes of an unknown class', label)
+            elif not (math.isfinite(sum(sides)) and sides[0] < sides[2] and sides[1] < sides[3]):
+                note('boxes of no size', label)
+            else:
+                boxes.append((spellings.setdefault(name.casefold(), name), difficult, sides))
+        images.append((path, size or [image.width, image.height], boxes))
+    return images, names or sorted(spellings.values()), notes
+
+
+def read_labels(label, size, names, note, yolo):
+    """What the reader for the file `label` gives; None is an image without objects where the set is `yolo`'s."""
+    if label is None:
+        if yolo:
+            return None, []
+        raise Bad('images without labels')
+    if label.endswith('.txt'):
+        return read_yolo(label, size, names, note)
+    return read_labelme(label, size, note) if label.endswith('.json') else read_labelimg(label, note)
+
+
+# ---- Writing
+
+def annotation(filename, size, boxes):
+    """The VOC XML of one image."""
+    root = ElementTree.Element('annotation')
+
+    def add(parent, tag, text=None):
+        element = ElementTree.SubElement(parent, tag)
+        element.text = text
+        return element
+    add(root, 'filename', filename)
+    element = add(root, 'size')
+    for tag, number in zip(('width', 'height', 'depth'), size + [3]):
+        add(element, tag, str(number))
+    for name, difficult, sides in boxes:
+        item = add(root, 'object')
+        add(item, 'name', name)
+        add(item, 'difficult', str(int(difficult)))
+        element = add(item, 'bndbox')
+        for tag, side in zip(SIDES, sides):
+            add(element, tag, ('%.2f' % side).rstrip('0').rstrip('.'))
+    return ElementTree.tostring(root, 'utf-8')
+
+
+def write(out, images, test_share, seed, link):
+    """Write `images` to the folder `out`. Returns for each split its name, images and boxes."""
+    voc = os.path.join(out, 'VOC2007')
+    for folder in 'JPEGImages', 'Annotations', os.path.join('ImageSets', 'Main'):
+        os.makedirs(os.path.join(voc, folder))
+    stems, taken = [], set()
+    for path, size, boxes in tqdm(images, desc='images', unit='image', disable=None):
+        base, extension = os.path.splitext(os.path.basename(path))
+        stem, number = clean(base), 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = '%s_%d' % (clean(base), number)
+        taken.add(stem.casefold())
+        stems.append(stem)
+        target = os.path.join(voc, 'JPEGImages', stem + extension)
+        os.link(path, target) if link else shutil.copyfile(path, target)
+        with open(os.path.join(voc, 'Annotations', stem + '.xml'), 'wb') as file:
+            file.write(annotation(stem + extension, size, boxes))
+    order = np.random.RandomState(seed).permutation(len(images))
+    tests = min(max(1, round(len(images) * test_share)), len(images) - 1)
+    splits = []
+    for name, numbers in ('trainval', order[tests:]), ('test', order[:tests]):
+        with open(os.path.join(voc, 'ImageSets', 'Main', name + '.txt'), 'w', encoding='utf-8') as file:
+            file.writelines(stems[number] + '\n' for number in sorted(numbers))
+        splits.append(('2007_' + name, len(numbers), sum(len(images[number][2]) for number in numbers)))
+    return splits
+
+
+def main():
+    args = parse_args()
+    images, classes, notes = read(args.source, comma_list(args.classes))
+    wrong = ['%d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
+             for what, paths in notes.items()]
+    if len(images) < 2 or not any(boxes for _, _, boxes in images):
+        raise UserError('%s: no two labelled images with a box among them%s' % (
+            args.source, '; '.join([''] + wrong)))
+    comma = next((name for name in classes if ',' in name), None)
+    if comma:
+        raise UserError("class '%s' has a comma, which --classes of the training takes apart: rename it" % comma)
+    try:
+        splits = write(args.out, images, args.test_share, args.seed, args.link)
+    except OSError as error:
+        shutil.rmtree(os.path.join(args.out, 'VOC2007'), ignore_errors=True)  # there was nothing before
+        raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))
+    sys.stdout.reconfigure(errors='backslashreplace')  # for names that the terminal's encoding lacks
+    print('; '.join(['%s: %d images, %d boxes' % split for split in splits]
+                    + ['left out ' + each for each in wrong]))
+    print('train with --dataset voc --dataset-root %s --classes %s --train-splits 2007_trainval --val-splits 2007_test'
+          % (shlex.quote(args.out), shlex.quote(','.join(classes))))
+
+
+if __name__ == '__main__':
+    run(main)
