@@ -1,12 +1,14 @@
 """Evaluate a detector: a .params file and a data set -> the AP of each class and the mAP."""
+import json
 import math
+import os
 
 from yolo3 import runtime
 
 from yolo3 import metrics, network, progress, validation
 from yolo3.cli import ArgumentParser, UserError, comma_list, run
 from yolo3.datasets import open_val
-from yolo3.files import write_json
+from yolo3.files import replacing, write_json
 from yolo3.loader import val_loader
 
 
@@ -25,12 +27,22 @@ def parse_args(argv=None):
     add('--batch-size', type=int, default=64)
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
     add('--gpus', default=None, help="GPUs to use; '' is the CPU; default: GPU 0 where there is one")
+    add('--gluoncv-compatible', action='store_true',
+        help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
+    add('--nms-score-floor', type=float, default=validation.SCORE_FLOOR,
+        help='boxes that score less are left out before NMS, 0..1; default: %(default)s, as in GluonCV')
     add('--json', default='', help='write the numbers to this file too')
+    add('--detections', default='', metavar='FILE', help="write the detections to this file, in COCO's result format")
     args = parser.parse_args(argv)
     if args.data_shape < 0 or args.data_shape % 32:
         raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
     if args.batch_size < 1 or args.num_workers < 0:
         raise UserError('--batch-size must be at least 1 and --num-workers at least 0')
+    if not 0 <= args.nms_score_floor <= 1:
+        raise UserError('--nms-score-floor %g: must be from 0 to 1' % args.nms_score_floor)
+    for flag, path in ('--json', args.json), ('--detections', args.detections):
+        if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
+            raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
     return args
 
 
@@ -56,13 +68,17 @@ def main():
     # This forks the workers, so nothing is on a GPU yet.
     loader = val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
     net.collect_params().reset_ctx(devices)
-    metric = metrics.make_metric(metric_name, images)
+    metric = metrics.make_metric(metric_name, images, size if args.gluoncv_compatible else None)
     with progress.bar(len(images), 'evaluation') as bar:
-        values = validation.evaluate(net, progress.advancing(bar, loader), metric, size, devices)
+        values = validation.evaluate(net, progress.advancing(bar, loader), metric, size, devices,
+                                     args.nms_score_floor)
     print_table(values)
     if args.json:
         write_json(args.json, {'params': args.params, 'images': len(images), 'data_shape': size,
                                'metric': metric_name, 'values': values})
+    if args.detections:
+        with replacing(args.detections) as temporary, open(temporary, 'w') as file:
+            json.dump(metrics.coco_results(images, metric.detections), file)
 
 
 if __name__ == '__main__':

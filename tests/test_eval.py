@@ -1,9 +1,15 @@
 """eval_yolo3.py: its table and JSON, and its mistakes in one line. (Equality with training: test_train.py.)"""
 import json
+import math
 
+import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from yolo3 import network
+from yolo3.datasets import open_val
+from yolo3.metrics import COCO_NAMES, make_metric
 
 DETECTOR = {'network': 'mobilenet0_25', 'classes': ['red', 'blue'], 'data_shape': 64, 'dataset': 'voc'}
 
@@ -38,17 +44,59 @@ def test_coco(run, data, tmp_path):
     network.save_detector(network.build('mobilenet0_25', network.CLASSES['coco']), path, **dict(
         DETECTOR, classes=network.CLASSES['coco'], dataset='coco'))
     result = run('eval_yolo3.py', '--pretrained', path, '--dataset-root', data + '/coco-mini', '--gpus', '', '-j', '1',
-                 '--json', tmp_path / 'numbers.json')
+                 '--json', tmp_path / 'numbers.json', '--detections', tmp_path / 'found.json')
     assert result.returncode == 0, result.stderr
     values = json.loads((tmp_path / 'numbers.json').read_text())['values']
     assert list(values)[-12:] == ['AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge', 'AR1', 'AR10', 'AR100', 'ARsmall',
                                   'ARmedium', 'ARlarge', 'AP']
+    truth = COCO(data + '/coco-mini/annotations/instances_val2017.json')
+    evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / 'found.json')), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-6)
+
+
+def test_detections_of_voc_give_the_same_numbers(run, params, squares, tmp_path):
+    """From the file alone: image stems, classes from 1, widths that count both ends, all scores."""
+    result = evaluate(run, params, squares, '--detections', tmp_path / 'found.json', '--metric', 'voc', '--json',
+                      tmp_path / 'numbers.json')
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert {entry['image_id'] for entry in found} == {'test_%02d' % number for number in range(5)}
+    assert {entry['category_id'] for entry in found} <= {1, 2} and len(found) == 500
+    metric = make_metric('voc', open_val('voc', str(squares), ['red', 'blue'], ['2007_test']))
+    for index in range(5):
+        mine = [entry for entry in found if entry['image_id'] == 'test_%02d' % index]
+        boxes = np.array([entry['bbox'] for entry in mine])
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= [129, 97]).all()
+        boxes[:, 2:] += boxes[:, :2] - 1
+        metric.update(index, np.array([entry['category_id'] - 1 for entry in mine]),
+                      np.array([entry['score'] for entry in mine]), boxes)
+    values = json.loads((tmp_path / 'numbers.json').read_text())['values']
+    assert not math.isnan(values['mAP']) and metric.get() == pytest.approx(values)
+
+
+def test_score_floor_and_gluoncv_compatible(run, params, squares, tmp_path):
+    def found(*flags):
+        result = evaluate(run, params, squares, '--detections', tmp_path / 'found.json', *flags)
+        assert result.returncode == 0, result.stderr
+        return json.loads((tmp_path / 'found.json').read_text())
+    default = found()
+    assert found('--nms-score-floor', '0.01') == found('--gluoncv-compatible') == default
+    scores = [entry['score'] for entry in default]
+    middle = sorted(scores)[250]
+    # A higher floor only takes the lower ones away: no box suppresses a better one.
+    assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
 
 
 def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
     for flags, named in ((['--data-shape', '100'], '--data-shape'), (['--metric', 'coco'], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),
-                         (['--params', tmp_path / 'no.params'], 'no.params')):
+                         (['--params', tmp_path / 'no.params'], 'no.params'),
+                         (['--nms-score-floor', '1.5'], '--nms-score-floor'),
+                         (['--detections', tmp_path / 'no' / 'found.json'], '--detections'),
+                         (['--json', tmp_path], '--json')):
         result = evaluate(run, params, squares, *flags)
         assert result.returncode == 2 and named in result.stderr.splitlines()[-1]
         assert 'Traceback' not in result.stderr
