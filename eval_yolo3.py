@@ -5,7 +5,7 @@ import os
 
 from yolo3 import runtime
 
-from yolo3 import metrics, network, progress, validation
+from yolo3 import metrics, network, progress, report, validation
 from yolo3.cli import ArgumentParser, UserError, comma_list, run
 from yolo3.datasets import open_val
 from yolo3.files import replacing, write_json
@@ -33,16 +33,27 @@ def parse_args(argv=None):
         help='boxes that score less are left out before NMS, 0..1; default: %(default)s, as in GluonCV')
     add('--json', default='', help='write the numbers to this file too')
     add('--detections', default='', metavar='FILE', help="write the detections to this file, in COCO's result format")
+    add('--report', default='', metavar='DIR', help='write report.html and its pictures into this folder')
+    add('--report-thresh', type=float, default=0.5,
+        help="least score in the report's confusion matrix and on its images, 0..1; default: %(default)s, as demo.py")
     args = parser.parse_args(argv)
     if args.data_shape < 0 or args.data_shape % 32:
         raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
     if args.batch_size < 1 or args.num_workers < 0:
         raise UserError('--batch-size must be at least 1 and --num-workers at least 0')
-    if not 0 <= args.nms_score_floor <= 1:
-        raise UserError('--nms-score-floor %g: must be from 0 to 1' % args.nms_score_floor)
+    for flag, score in ('--nms-score-floor', args.nms_score_floor), ('--report-thresh', args.report_thresh):
+        if not 0 <= score <= 1:
+            raise UserError('%s %g: must be from 0 to 1' % (flag, score))
     for flag, path in ('--json', args.json), ('--detections', args.detections):
         if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
             raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
+    if args.report:
+        try:
+            os.makedirs(args.report, exist_ok=True)
+        except OSError as error:
+            raise UserError('--report %s: %s' % (args.report, error.strerror))
+        if not os.access(args.report, os.W_OK):
+            raise UserError('--report %s: not writable' % args.report)
     return args
 
 
@@ -79,6 +90,10 @@ def main():
     if args.detections:
         with replacing(args.detections) as temporary, open(temporary, 'w') as file:
             json.dump(metrics.coco_results(images, metric.detections), file)
+    if args.report:
+        facts = '%s; input %d x %d; metric %s' % (images.summary(), size, size, metric_name)
+        report.write(args.report, os.path.basename(args.params), facts, images, metric.detections, values,
+                     args.report_thresh)
 
 
 if __name__ == '__main__':

@@ -184,3 +184,12 @@ def test_name_that_no_font_has_is_escaped(only_fonts, monkeypatch):
 def test_boxes_without_size_or_outside_do_no_harm():
     for box in (5, 5, 5, 5), (200, 200, 300, 300), (-30, -30, -20, -20), (99.6, 0, 100, 100), (1e7, -1e7, 1e7, 1e7):
         assert draw.draw(np.zeros((100, 100, 3), np.uint8), [found('cat', 0.9, *box)]).shape == (100, 100, 3)
+
+
+def test_a_label_without_score_is_the_name_alone():
+    image = np.zeros((200, 300, 3), np.uint8)
+    with_score = draw.draw(image, [found('cat', 0.9, 20, 60, 200, 150)])
+    drawn = draw.draw(image, [{'class': 'cat', 'box': (20, 60, 200, 150)}])
+    name, scored = draw.label('cat', None, 10, 300), draw.label('cat', 0.9, 10, 300)
+    assert name.shape[1] < scored.shape[1]
+    assert where(scored, with_score) and where(name, drawn) and not where(scored, drawn)

@@ -90,11 +90,20 @@ def test_score_floor_and_gluoncv_compatible(run, params, squares, tmp_path):
     assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
 
 
+def test_report(run, params, squares, tmp_path):
+    result = evaluate(run, params, squares, '--report', tmp_path / 'new' / 'folder', '--report-thresh', '0.2')
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / 'new' / 'folder' / 'report.html').read_text(encoding='utf-8')
+    assert 'net.params' in page and 'input 64 x 64' in page and 'score 0.2' in page
+    assert (tmp_path / 'new' / 'folder' / 'confusion.png').exists() and 'worst_0.jpg' not in page
+
+
 def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
     for flags, named in ((['--data-shape', '100'], '--data-shape'), (['--metric', 'coco'], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),
                          (['--params', tmp_path / 'no.params'], 'no.params'),
                          (['--nms-score-floor', '1.5'], '--nms-score-floor'),
+                         (['--report', params], '--report'), (['--report-thresh', '-1'], '--report-thresh'),
                          (['--detections', tmp_path / 'no' / 'found.json'], '--detections'),
                          (['--json', tmp_path], '--json')):
         result = evaluate(run, params, squares, *flags)

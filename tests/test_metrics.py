@@ -175,11 +175,13 @@ def test_voc_properties(name):
         mean = measure(metric, detections)['mAP']
         assert 0 <= mean <= 1
         # Only the order of the scores counts.
-        assert measure(metric, [(i, ids, scores ** 3 / 9, boxes) for i, ids, scores, boxes in detections])['mAP'] == mean
+        rescored = [(index, ids, scores ** 3 / 9, boxes) for index, ids, scores, boxes in detections]
+        assert measure(metric, rescored)['mAP'] == mean
         # A stray box that scores worst takes nothing away, one that scores best adds nothing.
         for score in 0.01, 2:
             index, ids, scores, boxes = detections[0]
-            stray = (index, np.append(ids, 1), np.append(scores, score), np.append(boxes, [[500, 500, 510, 510]], axis=0))
+            stray = (index, np.append(ids, 1), np.append(scores, score),
+                     np.append(boxes, [[500, 500, 510, 510]], axis=0))
             with_stray = measure(metric, [stray] + detections[1:])['mAP']
             assert with_stray == mean if score < 1 else with_stray <= mean
         perfect = [(index, label[:, 4].astype(int), np.ones(len(label)), label[:, :4])

@@ -19,14 +19,15 @@ def draw(image, detections):
     """Return a copy of `image` with `detections` drawn on it, the best on top.
 
     image: (H, W, 3) uint8, RGB. detections: list of {'class': str, 'score': 0..1, 'box': (xmin, ymin, xmax, ymax)},
-    boxes in the image's pixels. A label that finds no place beside the better ones' is left out; its box is drawn.
+    boxes in the image's pixels; 'score' may be missing. A label that finds no place beside the better ones' is left
+    out; its box is drawn.
     """
     image = np.array(image, order='C')
     height, width = image.shape[:2]
     size = max(10, round((height * width) ** 0.5 / 40))
     line = max(1, round(size / 7))
     rim = (line + 1) // 3  # dark, so that no background swallows a box
-    best_first = sorted(detections, key=lambda detection: -detection['score'])
+    best_first = sorted(detections, key=lambda detection: -detection.get('score', 1))
     boxes = [frame(detection['box'], line, width, height) for detection in best_first]
     for detection, (xmin, ymin, xmax, ymax) in reversed(list(zip(best_first, boxes))):
         fill = colour(detection['class'])
@@ -34,7 +35,8 @@ def draw(image, detections):
         cv2.rectangle(image, (xmin, ymin), (xmax, ymax), fill, line)
     taken, room = [], height * width / 3  # a small image full of labels would show nothing else
     for detection, box in zip(best_first, boxes):
-        plate = label(detection['class'], round(detection['score'], 2), size, width)
+        score = round(detection['score'], 2) if 'score' in detection else None
+        plate = label(detection['class'], score, size, width)
         rows, columns = plate.shape[:2]
         spot = place(plate, box, line, image.shape, taken) if rows * columns <= room or not taken else None
         if spot:
@@ -80,9 +82,11 @@ def colour(name):
 
 @functools.lru_cache(maxsize=256)
 def label(name, score, size, width):
-    """A filled plate (h, w, 3) uint8 with `name` and `score`, letters `size` pixels high, smaller to fit `width`."""
+    """A filled plate (h, w, 3) uint8: `name` and any `score`, letters `size` pixels high, smaller to fit `width`."""
     file = font_file(name)
-    text = '%s %.2f' % (name if file else name.encode('unicode_escape').decode(), score)
+    text = name if file else name.encode('unicode_escape').decode()
+    if score is not None:
+        text += ' %.2f' % score
     font = ImageFont.truetype(file or FONT, size)
     padding = max(1, size // 5)
     while size > 7 and font.getlength(text) + 2 * padding > width:
