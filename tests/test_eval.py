@@ -39,6 +39,23 @@ def test_table_and_json(run, params, squares, tmp_path, metric):
             [name, '%.4f' % value]]
 
 
+def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
+    sizes = 160, 64
+    result = evaluate(run, params, squares, '--data-shape', '160,64', '--json', tmp_path / 'all.json', '--batch-size', 2)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / 'all.json').read_text())
+    assert content['metric'] == 'voc07' and content['images'] == 5
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert rows[0] == ['size', 'mAP', 'ms/image'] and len(rows) == 3
+    for size, row, entry in zip(sizes, rows[1:], content['sizes']):
+        alone = evaluate(run, params, squares, '--data-shape', size, '--json', tmp_path / 'one.json', '--batch-size', 2)
+        assert alone.returncode == 0, alone.stderr
+        assert entry['values'] == json.loads((tmp_path / 'one.json').read_text())['values']
+        assert entry['data_shape'] == size and entry['milliseconds'] > 0
+        assert row == [str(size), '%.4f' % entry['values']['mAP'], '%.1f' % entry['milliseconds']]
+    assert content['sizes'][0]['values'] != content['sizes'][1]['values']
+
+
 def test_coco(run, data, tmp_path):
     path = str(tmp_path / 'coco.params')
     network.save_detector(network.build('mobilenet0_25', network.CLASSES['coco']), path, **dict(
@@ -99,7 +116,10 @@ def test_report(run, params, squares, tmp_path):
 
 
 def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
-    for flags, named in ((['--data-shape', '100'], '--data-shape'), (['--metric', 'coco'], '--metric'),
+    for flags, named in ((['--data-shape', '100'], '--data-shape'),
+                         (['--data-shape', '320,41x'], '--data-shape'),
+                         (['--data-shape', '64,96', '--report', tmp_path / 'r'], '--report'),
+                         (['--metric', 'coco'], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),
                          (['--params', tmp_path / 'no.params'], 'no.params'),
                          (['--nms-score-floor', '1.5'], '--nms-score-floor'),
