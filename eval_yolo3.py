@@ -55,6 +55,11 @@ def parse_args(argv=None):
     for flag, score in ('--nms-score-floor', args.nms_score_floor), ('--report-thresh', args.report_thresh):
         if not 0 <= score <= 1:
             raise UserError('%s %g: must be from 0 to 1' % (flag, score))
+    return args
+
+
+def check_outputs(args):
+    """Make sure, before the work, that what `args` asks for can be written. Raises UserError."""
     for flag, path in ('--json', args.json), ('--detections', args.detections):
         if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
             raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
@@ -65,7 +70,6 @@ def parse_args(argv=None):
             raise UserError('--report %s: %s' % (args.report, error.strerror))
         if not os.access(args.report, os.W_OK):
             raise UserError('--report %s: not writable' % args.report)
-    return args
 
 
 def print_table(values):
@@ -93,6 +97,7 @@ def timed(batches, times):
 
 def main():
     args = parse_args()
+    check_outputs(args)
     devices = runtime.devices(args.gpus)
     net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
     dataset = args.dataset or info['dataset']
