@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 
 from yolo3.datasets import open_val
 from yolo3.metrics import COCO_NAMES, coco_results, headline, make_metric
-from gluoncv.utils.metrics import COCODetectionMetric, VOC07MApMetric, VOCMApMetric  # noqa: E402, torch is hidden
+from gluoncv.utils.metrics import COCODetectionMetric, VOC07MApMetric, VOCMApMetric
 
 
 class Boxes:
