@@ -1,13 +1,18 @@
 """Evaluate a detector: a .params file and a data set -> the AP of each class and the mAP."""
+import json
 import math
+import os
+import time
 
 from yolo3 import runtime
 
-from yolo3 import metrics, network, progress, validation
+from yolo3 import metrics, network, progress, report, validation
 from yolo3.cli import ArgumentParser, UserError, comma_list, run
 from yolo3.datasets import open_val
-from yolo3.files import write_json
+from yolo3.files import replacing, write_json
 from yolo3.loader import val_loader
+
+import numpy as np
 
 
 def parse_args(argv=None):
@@ -21,17 +26,50 @@ def parse_args(argv=None):
     add('--network', default='', help='for a .params without sidecar: its backbone')
     add('--metric', default='', choices=('', 'voc07', 'voc', 'coco'),
         help='voc07: 11 points; voc: area under the curve; coco: its 12 numbers. Default: voc07 or coco, by --dataset')
-    add('--data-shape', type=int, default=0, help='input size, pixels; default: as in training')
+    add('--data-shape', default='', metavar='SIZE[,SIZE]',
+        help='input size, pixels; several are compared, mAP and time an image; default: as in training')
     add('--batch-size', type=int, default=64)
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
     add('--gpus', default=None, help="GPUs to use; '' is the CPU; default: GPU 0 where there is one")
+    add('--gluoncv-compatible', action='store_true',
+        help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
+    add('--nms-score-floor', type=float, default=validation.SCORE_FLOOR,
+        help='boxes that score less are left out before NMS, 0..1; default: %(default)s, as in GluonCV')
     add('--json', default='', help='write the numbers to this file too')
+    add('--detections', default='', metavar='FILE', help="write the detections to this file, in COCO's result format")
+    add('--report', default='', metavar='DIR', help='write report.html and its pictures into this folder')
+    add('--report-thresh', type=float, default=0.5,
+        help="least score in the report's confusion matrix and on its images, 0..1; default: %(default)s, as demo.py")
     args = parser.parse_args(argv)
-    if args.data_shape < 0 or args.data_shape % 32:
-        raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
+    try:
+        sizes = [int(size) for size in comma_list(args.data_shape)]
+    except ValueError:
+        sizes = [0]
+    if not all(size > 0 and size % 32 == 0 for size in sizes):
+        raise UserError('--data-shape %s: must be positive multiples of 32, the largest stride' % args.data_shape)
+    args.data_shape = sizes
+    if len(sizes) > 1 and (args.detections or args.report):
+        raise UserError('--detections and --report are of one --data-shape, not %d' % len(sizes))
     if args.batch_size < 1 or args.num_workers < 0:
         raise UserError('--batch-size must be at least 1 and --num-workers at least 0')
+    for flag, score in ('--nms-score-floor', args.nms_score_floor), ('--report-thresh', args.report_thresh):
+        if not 0 <= score <= 1:
+            raise UserError('%s %g: must be from 0 to 1' % (flag, score))
     return args
+
+
+def check_outputs(args):
+    """Make sure, before the work, that what `args` asks for can be written. Raises UserError."""
+    for flag, path in ('--json', args.json), ('--detections', args.detections):
+        if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
+            raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
+    if args.report:
+        try:
+            os.makedirs(args.report, exist_ok=True)
+        except OSError as error:
+            raise UserError('--report %s: %s' % (args.report, error.strerror))
+        if not os.access(args.report, os.W_OK):
+            raise UserError('--report %s: not writable' % args.report)
 
 
 def print_table(values):
@@ -41,28 +79,63 @@ def print_table(values):
         print('%-*s  %s' % (width, name, '  none' if math.isnan(value) else '%.4f' % value))
 
 
+def print_sizes(results):
+    """A line for each input size: its summary number and the milliseconds an image."""
+    summary = list(results[0]['values'])[-1]
+    print('%6s  %6s  ms/image' % ('size', summary))
+    for result in results:
+        print('%6d  %6.4f  %8.1f' % (result['data_shape'], result['values'][summary], result['milliseconds']))
+
+
+def timed(batches, times):
+    """Yield from `batches`; append to `times` the seconds an image that each keeps its consumer busy: no loading."""
+    for batch in batches:
+        start = time.perf_counter()
+        yield batch
+        times.append((time.perf_counter() - start) / len(batch[0]))
+
+
 def main():
     args = parse_args()
+    check_outputs(args)
     devices = runtime.devices(args.gpus)
     net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
     dataset = args.dataset or info['dataset']
     metric_name = args.metric or metrics.default_metric(dataset)
     if metric_name == 'coco' and dataset != 'coco':
         raise UserError('--metric coco needs --dataset coco: VOC annotations do not say what it counts')
-    size = args.data_shape or info['data_shape']
+    sizes = args.data_shape or [info['data_shape']]
 
     images = open_val(dataset, args.dataset_root, info['classes'], comma_list(args.val_splits))
     print(images.summary())
     # This forks the workers, so nothing is on a GPU yet.
-    loader = val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
+    loaders = [val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
+               for size in sizes]
     net.collect_params().reset_ctx(devices)
-    metric = metrics.make_metric(metric_name, images)
-    with progress.bar(len(images), 'evaluation') as bar:
-        values = validation.evaluate(net, progress.advancing(bar, loader), metric, size, devices)
-    print_table(values)
+    results = []
+    for size, loader in zip(sizes, loaders):
+        metric = metrics.make_metric(metric_name, images, size if args.gluoncv_compatible else None)
+        times = []
+        with progress.bar(len(images), 'evaluation') as bar:
+            values = validation.evaluate(net, timed(progress.advancing(bar, loader), times), metric, size, devices,
+                                         args.nms_score_floor)
+        # A size's first batch also builds and tunes the network for it.
+        results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(times[1:] or times)})
+    if len(sizes) == 1:
+        print_table(values)
+        numbers = {'data_shape': size, 'values': values}
+    else:
+        print_sizes(results)
+        numbers = {'sizes': results}
     if args.json:
-        write_json(args.json, {'params': args.params, 'images': len(images), 'data_shape': size,
-                               'metric': metric_name, 'values': values})
+        write_json(args.json, dict(params=args.params, images=len(images), metric=metric_name, **numbers))
+    if args.detections:
+        with replacing(args.detections) as temporary, open(temporary, 'w') as file:
+            json.dump(metrics.coco_results(images, metric.detections), file)
+    if args.report:
+        facts = '%s; input %d x %d; metric %s' % (images.summary(), size, size, metric_name)
+        report.write(args.report, os.path.basename(args.params), facts, images, metric.detections, values,
+                     args.report_thresh)
 
 
 if __name__ == '__main__':

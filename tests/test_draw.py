@@ -186,8 +186,10 @@ def test_boxes_without_size_or_outside_do_no_harm():
         assert draw.draw(np.zeros((100, 100, 3), np.uint8), [found('cat', 0.9, *box)]).shape == (100, 100, 3)
 
 
-def test_labelled_boxes_have_no_score():
+def test_a_label_without_score_is_the_name_alone():
     image = np.zeros((200, 300, 3), np.uint8)
-    drawn = draw.draw(image, [{'class': 'cat', 'box': (50, 60, 200, 150)}])
-    plate = draw.label('cat', None, 10, 300)
-    assert plate.shape[1] < draw.label('cat', 1, 10, 300).shape[1] and where(plate, drawn)
+    with_score = draw.draw(image, [found('cat', 0.9, 20, 60, 200, 150)])
+    drawn = draw.draw(image, [{'class': 'cat', 'box': (20, 60, 200, 150)}])
+    name, scored = draw.label('cat', None, 10, 300), draw.label('cat', 0.9, 10, 300)
+    assert name.shape[1] < scored.shape[1]
+    assert where(scored, with_score) and where(name, drawn) and not where(scored, drawn)

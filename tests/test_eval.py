@@ -1,9 +1,17 @@
 """eval_yolo3.py: its table and JSON, and its mistakes in one line. (Equality with training: test_train.py.)"""
 import json
+import math
 
+import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from yolo3 import network
+from yolo3.datasets import open_val
+from yolo3.metrics import COCO_NAMES, make_metric
+from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
+from gluoncv.utils.metrics import VOCMApMetric
 
 DETECTOR = {'network': 'mobilenet0_25', 'classes': ['red', 'blue'], 'data_shape': 64, 'dataset': 'voc'}
 
@@ -33,22 +41,116 @@ def test_table_and_json(run, params, squares, tmp_path, metric):
             [name, '%.4f' % value]]
 
 
+def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
+    sizes = 160, 64
+    result = evaluate(run, params, squares, '--data-shape', '160,64', '--json', tmp_path / 'all.json', '--batch-size', 2)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / 'all.json').read_text())
+    assert content['metric'] == 'voc07' and content['images'] == 5
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert rows[0] == ['size', 'mAP', 'ms/image'] and len(rows) == 3
+    for size, row, entry in zip(sizes, rows[1:], content['sizes']):
+        alone = evaluate(run, params, squares, '--data-shape', size, '--json', tmp_path / 'one.json', '--batch-size', 2)
+        assert alone.returncode == 0, alone.stderr
+        assert entry['values'] == json.loads((tmp_path / 'one.json').read_text())['values']
+        assert entry['data_shape'] == size and entry['milliseconds'] > 0
+        assert row == [str(size), '%.4f' % entry['values']['mAP'], '%.1f' % entry['milliseconds']]
+    assert content['sizes'][0]['values'] != content['sizes'][1]['values']
+
+
 def test_coco(run, data, tmp_path):
     path = str(tmp_path / 'coco.params')
     network.save_detector(network.build('mobilenet0_25', network.CLASSES['coco']), path, **dict(
         DETECTOR, classes=network.CLASSES['coco'], dataset='coco'))
     result = run('eval_yolo3.py', '--pretrained', path, '--dataset-root', data + '/coco-mini', '--gpus', '', '-j', '1',
-                 '--json', tmp_path / 'numbers.json')
+                 '--json', tmp_path / 'numbers.json', '--detections', tmp_path / 'found.json')
     assert result.returncode == 0, result.stderr
     values = json.loads((tmp_path / 'numbers.json').read_text())['values']
     assert list(values)[-12:] == ['AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge', 'AR1', 'AR10', 'AR100', 'ARsmall',
                                   'ARmedium', 'ARlarge', 'AP']
+    truth = COCO(data + '/coco-mini/annotations/instances_val2017.json')
+    evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / 'found.json')), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-6)
+
+
+def test_detections_of_voc_give_the_same_numbers(run, params, squares, tmp_path):
+    """From the file alone: image stems, classes from 1, widths that count both ends, all scores."""
+    result = evaluate(run, params, squares, '--detections', tmp_path / 'found.json', '--metric', 'voc', '--json',
+                      tmp_path / 'numbers.json')
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert {entry['image_id'] for entry in found} == {'test_%02d' % number for number in range(5)}
+    assert {entry['category_id'] for entry in found} <= {1, 2} and len(found) == 500
+    metric = make_metric('voc', open_val('voc', str(squares), ['red', 'blue'], ['2007_test']))
+    for index in range(5):
+        mine = [entry for entry in found if entry['image_id'] == 'test_%02d' % index]
+        boxes = np.array([entry['bbox'] for entry in mine])
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= [129, 97]).all()
+        boxes[:, 2:] += boxes[:, :2] - 1
+        metric.update(index, np.array([entry['category_id'] - 1 for entry in mine]),
+                      np.array([entry['score'] for entry in mine]), boxes)
+    values = json.loads((tmp_path / 'numbers.json').read_text())['values']
+    assert not math.isnan(values['mAP']) and metric.get() == pytest.approx(values)
+
+
+def test_gluoncv_compatible_numbers_are_of_gluoncvs_own_pipeline(run, params, squares, tmp_path):
+    result = evaluate(run, params, squares, '--gluoncv-compatible', '--metric', 'voc', '--data-shape', '32,64', '--json',
+                      tmp_path / 'compatible.json')
+    assert result.returncode == 0, result.stderr
+    result = evaluate(run, params, squares, '--metric', 'voc', '--data-shape', '32,64', '--json', tmp_path / 'own.json')
+    assert result.returncode == 0, result.stderr
+    compatible, own = [json.loads((tmp_path / name).read_text())['sizes'] for name in ('compatible.json', 'own.json')]
+    images = open_val('voc', str(squares), ['red', 'blue'], ['2007_test'])
+    net, _ = network.load_detector(params)
+    net.set_nms(nms_thresh=0.45, nms_topk=400)
+    for entry in compatible:  # as in GluonCV's eval_yolo.py
+        size, metric = entry['data_shape'], VOCMApMetric(0.5, ['red', 'blue'])
+        transform = YOLO3DefaultValTransform(size, size)
+        for index in range(len(images)):
+            image, label = transform(*images[index])
+            ids, scores, boxes = net(image.expand_dims(0))
+            label = label[None]
+            metric.update([boxes.clip(0, size)], [ids], [scores], [label[:, :, :4]], [label[:, :, 4:5]],
+                          [label[:, :, 5:6]])
+        assert list(entry['values'].values()) == pytest.approx(metric.get()[1])
+    assert [entry['values'] for entry in compatible] != [entry['values'] for entry in own]
+
+
+def test_score_floor(run, params, squares, tmp_path):
+    def found(*flags):
+        result = evaluate(run, params, squares, '--detections', tmp_path / 'found.json', *flags)
+        assert result.returncode == 0, result.stderr
+        return json.loads((tmp_path / 'found.json').read_text())
+    default = found()
+    assert found('--nms-score-floor', '0.01') == default
+    scores = [entry['score'] for entry in default]
+    middle = sorted(scores)[250]
+    # A higher floor only takes the lower ones away: no box suppresses a better one.
+    assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
+
+
+def test_report(run, params, squares, tmp_path):
+    result = evaluate(run, params, squares, '--report', tmp_path / 'new' / 'folder', '--report-thresh', '0.2')
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / 'new' / 'folder' / 'report.html').read_text(encoding='utf-8')
+    assert 'net.params' in page and 'input 64 x 64' in page and 'score 0.2' in page
+    assert (tmp_path / 'new' / 'folder' / 'confusion.png').exists() and 'worst_0.jpg' not in page
 
 
 def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
-    for flags, named in ((['--data-shape', '100'], '--data-shape'), (['--metric', 'coco'], '--metric'),
+    for flags, named in ((['--data-shape', '100'], '--data-shape'),
+                         (['--data-shape', '320,41x'], '--data-shape'),
+                         (['--data-shape', '64,96', '--report', tmp_path / 'r'], '--report'),
+                         (['--metric', 'coco'], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),
-                         (['--params', tmp_path / 'no.params'], 'no.params')):
+                         (['--params', tmp_path / 'no.params'], 'no.params'),
+                         (['--nms-score-floor', '1.5'], '--nms-score-floor'),
+                         (['--report', params], '--report'), (['--report-thresh', '-1'], '--report-thresh'),
+                         (['--detections', tmp_path / 'no' / 'found.json'], '--detections'),
+                         (['--json', tmp_path], '--json')):
         result = evaluate(run, params, squares, *flags)
         assert result.returncode == 2 and named in result.stderr.splitlines()[-1]
         assert 'Traceback' not in result.stderr

@@ -67,3 +67,29 @@ def test_boxes_are_in_the_images_own_pixels():
     assert ids.tolist() == [3] and scores.tolist() == [0.5]
     np.testing.assert_allclose(wide, [[50, 25, 150, 75]])
     np.testing.assert_allclose(large, [[160, 120, 480, 360]])
+
+
+def found_with(floor, **settings):
+    net, devices = detector(1)
+    net.set_nms(**dict(validation.NMS, **settings))
+    image = mx.random.uniform(-2, 2, (2, 3, 96, 96), ctx=devices[0])
+    ready = validation.prepare(net, floor) if not settings else net
+    return [[part.asnumpy() for part in ready(image)] for _ in range(2)][0]
+
+
+def test_score_floor_just_beside_gluoncvs_gives_what_its_network_gives():
+    # One runs the NMS within the network, the other around it.
+    for mine, theirs in zip(found_with(0.01 + 1e-9), found_with(validation.SCORE_FLOOR)):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (found_with(0.01)[0] >= 0).sum() == 200
+
+
+def test_score_floor_is_that_of_box_nms():
+    ids, scores, boxes = found_with(0.01, nms_thresh=-1)  # raw: all boxes, no NMS
+    raw = mx.nd.array(np.concatenate([ids, scores, boxes], axis=2))
+    for floor in 0, 0.2, float(np.median(scores)), 0.9999:
+        expected = mx.nd.contrib.box_nms(raw, overlap_thresh=0.45, valid_thresh=floor, topk=400, id_index=0,
+                                         score_index=1, coord_start=2)[:, :100].asnumpy()
+        got = np.concatenate(found_with(floor), axis=2)
+        np.testing.assert_array_equal(got, expected)
+        assert (got[got[:, :, 0] >= 0][:, 1] > floor).all()

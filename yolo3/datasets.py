@@ -189,6 +189,15 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
         self._finish()
         del self._pictures
 
+    @property
+    def contiguous_id_to_json(self):
+        """The category id of each class in COCO's formats: its number from 1, as VOC has none."""
+        return {index: index + 1 for index in range(len(self._classes))}
+
+    def image_id(self, index):
+        """The id of one image in COCO's formats: its file name without extension."""
+        return os.path.splitext(os.path.basename(self._paths[index]))[0]
+
     def _load_items(self, splits):
         """GluonCV's hook: the (folder, stem) of each image of `splits`, pairs of year and name."""
         items, self._pictures = [], {}

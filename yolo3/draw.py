@@ -19,8 +19,8 @@ def draw(image, detections):
     """Return a copy of `image` with `detections` drawn on it, the best on top.
 
     image: (H, W, 3) uint8, RGB. detections: list of {'class': str, 'score': 0..1, 'box': (xmin, ymin, xmax, ymax)},
-    boxes in the image's pixels; where there is no score, none is shown. A label that finds no place beside the better
-    ones' is left out; its box is drawn.
+    boxes in the image's pixels; 'score' may be missing. A label that finds no place beside the better ones' is left
+    out; its box is drawn.
     """
     image = np.array(image, order='C')
     height, width = image.shape[:2]
@@ -82,11 +82,11 @@ def colour(name):
 
 @functools.lru_cache(maxsize=256)
 def label(name, score, size, width):
-    """A filled plate (h, w, 3) uint8 with `name` and `score`, which may be None, letters `size` pixels high, smaller to
-    fit `width`."""
+    """A filled plate (h, w, 3) uint8: `name` and any `score`, letters `size` pixels high, smaller to fit `width`."""
     file = font_file(name)
     text = name if file else name.encode('unicode_escape').decode()
-    text += '' if score is None else ' %.2f' % score
+    if score is not None:
+        text += ' %.2f' % score
     font = ImageFont.truetype(file or FONT, size)
     padding = max(1, size // 5)
     while size > 7 and font.getlength(text) + 2 * padding > width:

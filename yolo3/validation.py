@@ -7,17 +7,42 @@ from mxnet import gluon
 from yolo3.augment import normalize, resize, to_original
 
 NMS = {'nms_thresh': 0.45, 'nms_topk': 400}  # GluonCV's evaluation settings
+SCORE_FLOOR = 0.01  # of GluonCV's network, fixed within it
 
 
-def prepare(net):
-    """Set `net` up for detection: GluonCV's NMS settings, traced anew without the training part."""
+def prepare(net, score_floor=SCORE_FLOOR):
+    """Set `net` up for detection: GluonCV's NMS settings, traced anew without the training part.
+
+    Returns what is to be called: `net` itself, or around it its NMS with another `score_floor`, 0..1: boxes that score
+    less neither come out nor suppress others.
+    """
     net.set_nms(**NMS)
+    if score_floor != SCORE_FLOOR:
+        net = OuterNMS(net, score_floor)
     net.hybridize()
+    return net
 
 
-def evaluate(net, batches, metric, size, devices):
+class OuterNMS(gluon.HybridBlock):
+    """GluonCV's detector `net` with the NMS that `net` is set to, but another score floor; (ids, scores, boxes)."""
+
+    def __init__(self, net, score_floor):
+        super().__init__()
+        self._settings = {'overlap_thresh': net.nms_thresh, 'topk': net.nms_topk, 'valid_thresh': score_floor}
+        self._most = net.post_nms
+        net.set_nms(nms_thresh=-1)  # none within
+        self.net = net
+
+    def hybrid_forward(self, F, x):
+        found = F.contrib.box_nms(F.concat(*self.net(x), dim=2), id_index=0, score_index=1, coord_start=2,
+                                  **self._settings)
+        found = found.slice_axis(axis=1, begin=0, end=self._most)
+        return [found.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))]
+
+
+def evaluate(net, batches, metric, size, devices, score_floor=SCORE_FLOOR):
     """The value of `metric` for `net` over `batches` of a `val_loader` made for `size`: see `yolo3.metrics`."""
-    prepare(net)
+    net = prepare(net, score_floor)
     metric.reset()
     for images, facts in batches:
         facts = facts.asnumpy()
