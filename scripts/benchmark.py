@@ -51,7 +51,8 @@ def main():
 
 def dataset(args):
     from yolo3.datasets import open_train
-    return open_train(args.dataset, args.dataset_root, comma_list(args.classes), comma_list(args.train_splits))
+    return open_train(args.dataset, args.dataset_root, comma_list(args.classes), comma_list(args.train_splits),
+                      skip_empty=True)  # the stock pipeline cannot take an image without objects
 
 
 # ---- loader: one worker against one worker

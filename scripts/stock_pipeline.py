@@ -4,7 +4,7 @@ import numpy as np
 from yolo3.runtime import mx
 from gluoncv.data.batchify import Pad, Stack, Tuple
 from gluoncv.data.dataloader import RandomTransformDataLoader
-from gluoncv.data.mixup import MixupDetection
+from gluoncv.data import MixupDetection
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultTrainTransform
 from mxnet import autograd, gluon
 

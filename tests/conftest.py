@@ -10,6 +10,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+import yolo3.runtime  # noqa: E402, F401, before any test imports MXNet or GluonCV
+
 ANNOTATION = '''<annotation><filename>%s.jpg</filename>
 <size><width>%d</width><height>%d</height><depth>3</depth></size>%s</annotation>'''
 OBJECT = '''<object><name>%s</name><difficult>0</difficult>

@@ -249,3 +249,9 @@ def test_memory_is_the_arrays_own(dtype):
         assert view.shape == (3, 5) and view.dtype == dtype
         view[:] = np.arange(15).reshape(3, 5)
         assert (array.asnumpy() == np.arange(15).reshape(3, 5)).all()
+
+
+def test_copies_take_no_threads_unless_the_user_says_so(imported):
+    code = 'import os, yolo3.runtime; print(os.environ["MXNET_CPU_PARALLEL_SIZE"])'
+    assert imported(code).stdout == '2147483647\n'
+    assert imported('import os; os.environ["MXNET_CPU_PARALLEL_SIZE"] = "7"; ' + code).stdout == '7\n'
