@@ -8,7 +8,7 @@ os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 
 from yolo3 import progress, runtime
-from yolo3.cli import ArgumentParser, UserError, comma_list, run
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
 from yolo3.datasets import EXTENSIONS
 from yolo3.draw import draw, font_file
 from yolo3.files import replacing, write_json
@@ -42,8 +42,7 @@ def parse_args(argv=None):
         raise UserError('--thresh %g: must be from 0 to 1' % args.thresh)
     if args.data_shape < 0 or args.data_shape % 32:
         raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
-    if args.json and (os.path.isdir(args.json) or not os.path.isdir(os.path.dirname(os.path.abspath(args.json)))):
-        raise UserError('--json %s: name a file in a folder that exists' % args.json)
+    check_output_file('--json', args.json)
     return args
 
 
@@ -147,12 +146,7 @@ def main():
     devices = runtime.devices(args.gpus)
     net, info = load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
     prepare(net)
-    try:
-        os.makedirs(args.out_dir, exist_ok=True)
-    except OSError as error:
-        raise UserError('--out-dir %s: %s' % (args.out_dir, error.strerror))
-    if not os.access(args.out_dir, os.W_OK):
-        raise UserError('--out-dir %s: not writable' % args.out_dir)
+    make_output_folder('--out-dir', args.out_dir)
     escaped = [name for name in info['classes'] if not font_file(name)]
     if escaped:
         print('no font here has the letters of %s: drawn as escapes; install one, such as fonts-noto-cjk'

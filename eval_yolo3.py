@@ -7,7 +7,7 @@ import time
 from yolo3 import runtime
 
 from yolo3 import metrics, network, progress, report, validation
-from yolo3.cli import ArgumentParser, UserError, comma_list, run
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
 from yolo3.datasets import open_val
 from yolo3.files import replacing, write_json
 from yolo3.loader import val_loader
@@ -55,21 +55,9 @@ def parse_args(argv=None):
     for flag, score in ('--nms-score-floor', args.nms_score_floor), ('--report-thresh', args.report_thresh):
         if not 0 <= score <= 1:
             raise UserError('%s %g: must be from 0 to 1' % (flag, score))
+    check_output_file('--json', args.json)
+    check_output_file('--detections', args.detections)
     return args
-
-
-def check_outputs(args):
-    """Make sure, before the work, that what `args` asks for can be written. Raises UserError."""
-    for flag, path in ('--json', args.json), ('--detections', args.detections):
-        if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
-            raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
-    if args.report:
-        try:
-            os.makedirs(args.report, exist_ok=True)
-        except OSError as error:
-            raise UserError('--report %s: %s' % (args.report, error.strerror))
-        if not os.access(args.report, os.W_OK):
-            raise UserError('--report %s: not writable' % args.report)
 
 
 def print_table(values):
@@ -97,7 +85,8 @@ def timed(batches, times):
 
 def main():
     args = parse_args()
-    check_outputs(args)
+    if args.report:
+        make_output_folder('--report', args.report)
     devices = runtime.devices(args.gpus)
     net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
     dataset = args.dataset or info['dataset']

@@ -36,9 +36,9 @@ def parse_args(argv=None):
                                      'gives its weights only')
     add('--start-epoch', type=int, default=0, help='with --resume FILE: the epoch to go on from')
     add('--pretrained', default='', help='.params of a detector to start from; class rows of equal names are kept')
-    add('--anchors', default='', help="'auto' fits them to the training boxes at --data-shape; or 18 numbers: width,height "
-                                      'in pixels, smallest first. Default: those of --pretrained or --resume FILE, else '
-                                      "COCO's")
+    add('--anchors', default='',
+        help="'auto' fits them to the training boxes at --data-shape; or 18 numbers: width,height in pixels, smallest "
+             "first. Default: those of --pretrained or --resume FILE, else COCO's")
     add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
     add('--lr', type=float, default=0.001, help='learning rate')

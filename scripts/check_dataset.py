@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3 import progress  # noqa: E402
-from yolo3.cli import ArgumentParser, UserError, comma_list, run, shorten  # noqa: E402
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run, shorten  # noqa: E402
 from yolo3.datasets import open_train, open_val  # noqa: E402
 from yolo3.draw import FONT, draw, font_file  # noqa: E402
 from yolo3.files import replacing, write_json  # noqa: E402
@@ -45,9 +45,8 @@ def parse_args():
         raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
     if args.num_workers < 0:
         raise UserError('--num-workers %d: must be at least 0' % args.num_workers)
-    for flag, path in ('--json', args.json), ('--picture', args.picture):
-        if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
-            raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
+    check_output_file('--json', args.json)
+    check_output_file('--picture', args.picture)
     if args.picture and not args.picture.lower().endswith('.png'):
         raise UserError('--picture %s: its name must end in .png' % args.picture)
     return args

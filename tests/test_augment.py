@@ -1,4 +1,4 @@
-"""Samples are GluonCV's: the same parameters drawn as often, and the same pixels and boxes made of them; but the hue."""
+"""Samples are GluonCV's but for the hue: the same parameters as often, the same pixels and boxes made of them."""
 import cv2
 import numpy as np
 import pytest
@@ -220,7 +220,8 @@ def test_boxes_follow_the_object(monkeypatch):
     for size in 32, 160, 416:
         generator = np.random.default_rng(size)
         for _ in range(40):
-            picture, label = augment.augment(Picture(source), np.array([[160., 120, 440, 320, 2, 0, 1]]), size, generator)
+            label = np.array([[160., 120, 440, 320, 2, 0, 1]])
+            picture, label = augment.augment(Picture(source), label, size, generator)
             (xmin, ymin, xmax, ymax), rest = label[0, :4], label[0, 4:]
             assert rest.tolist() == [2, 0, 1] and 0 <= xmin < xmax <= size and 0 <= ymin < ymax <= size
             bright = picture[..., 0] > 200

@@ -26,8 +26,8 @@ def params(tmp_path_factory):
 
 
 def evaluate(run, params, squares, *flags):
-    return run('eval_yolo3.py', '--params', params, '--dataset-root', squares, '--val-splits', '2007_test', '--gpus', '',
-               '-j', '0', *flags)
+    return run('eval_yolo3.py', '--params', params, '--dataset-root', squares, '--val-splits', '2007_test',
+               '--gpus', '', '-j', '0', *flags)
 
 
 @pytest.mark.parametrize('metric', ['voc07', 'voc'])
@@ -45,7 +45,8 @@ def test_table_and_json(run, params, squares, tmp_path, metric):
 
 def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
     sizes = 160, 64
-    result = evaluate(run, params, squares, '--data-shape', '160,64', '--json', tmp_path / 'all.json', '--batch-size', 2)
+    result = evaluate(run, params, squares, '--data-shape', '160,64', '--batch-size', 2,
+                      '--json', tmp_path / 'all.json')
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / 'all.json').read_text())
     assert content['metric'] == 'voc07' and content['images'] == 5
@@ -99,8 +100,8 @@ def test_detections_of_voc_give_the_same_numbers(run, params, squares, tmp_path)
 
 
 def test_gluoncv_compatible_numbers_are_of_gluoncvs_own_pipeline(run, params, squares, tmp_path):
-    result = evaluate(run, params, squares, '--gluoncv-compatible', '--metric', 'voc', '--data-shape', '32,64', '--json',
-                      tmp_path / 'compatible.json')
+    result = evaluate(run, params, squares, '--gluoncv-compatible', '--metric', 'voc', '--data-shape', '32,64',
+                      '--json', tmp_path / 'compatible.json')
     assert result.returncode == 0, result.stderr
     result = evaluate(run, params, squares, '--metric', 'voc', '--data-shape', '32,64', '--json', tmp_path / 'own.json')
     assert result.returncode == 0, result.stderr

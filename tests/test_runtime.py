@@ -241,16 +241,6 @@ def test_devices_without_gpus(monkeypatch):
         runtime.devices('0')
 
 
-@pytest.mark.parametrize('dtype', ['uint8', 'float32', 'int32'])
-def test_memory_is_the_arrays_own(dtype):
-    for context in mx.cpu(), mx.Context('cpu_shared', 0):
-        array = mx.nd.empty((3, 5), context, dtype)
-        view = runtime.memory(array)
-        assert view.shape == (3, 5) and view.dtype == dtype
-        view[:] = np.arange(15).reshape(3, 5)
-        assert (array.asnumpy() == np.arange(15).reshape(3, 5)).all()
-
-
 def test_copies_take_no_threads_unless_the_user_says_so(imported):
     code = 'import os, yolo3.runtime; print(os.environ["MXNET_CPU_PARALLEL_SIZE"])'
     assert imported(code).stdout == '2147483647\n'

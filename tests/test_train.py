@@ -143,7 +143,8 @@ def test_learning_rate_follows_gluoncv(mode):
     stock = LRSequential([
         LRScheduler('linear', base_lr=0.01, target_lr=0.1, nepochs=2, iters_per_epoch=batches),
         # GluonCV counts decay epochs from the end of the warmup: the two less here make them absolute.
-        LRScheduler(mode, base_lr=0.1, nepochs=8, iters_per_epoch=batches, step_epoch=[4, 6], step_factor=0.1, power=2)])
+        LRScheduler(mode, base_lr=0.1, nepochs=8, iters_per_epoch=batches, step_epoch=[4, 6], step_factor=0.1,
+                    power=2)])
     for batch in range(0, 10 * batches, 7):
         assert training.learning_rate(args(lr_mode=mode), batch / batches) == pytest.approx(stock(batch), abs=2e-4)
 

@@ -1,4 +1,4 @@
-"""Anchors fitted to a data set: k-means over its boxes with IoU as the closeness (YOLOv2 section 2, YOLOv3 section 2.3)."""
+"""Anchors fitted to a data set: k-means over its boxes by IoU (YOLOv2 section 2, YOLOv3 section 2.3)."""
 import numpy as np
 
 from yolo3.cli import UserError

@@ -79,6 +79,22 @@ class StopSignal:
         self.check()
 
 
+def check_output_file(flag, path):
+    """Make sure, before the work, that the file `path` of `flag` can be written, '' being none. Raises UserError."""
+    if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
+        raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
+
+
+def make_output_folder(flag, path):
+    """Make the folder `path` of `flag` where it is missing. Raises UserError where nothing can be written there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError('%s %s: %s' % (flag, path, error.strerror))
+    if not os.access(path, os.W_OK):
+        raise UserError('%s %s: not writable' % (flag, path))
+
+
 def comma_list(text):
     """'a, b,c' -> ['a', 'b', 'c']; '' -> []."""
     return [item.strip() for item in text.split(',') if item.strip()]

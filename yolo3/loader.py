@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yolo3.runtime import memory, mx
+from yolo3.runtime import mx
 from mxnet.gluon.data import DataLoader, Dataset
 
 from yolo3.augment import augment, resize, squeeze
@@ -143,9 +143,7 @@ def stack_val(samples, context):
 
 def together(parts, context):
     """Equal NumPy arrays stacked to one NDArray in `context`."""
-    array = mx.nd.empty((len(parts),) + parts[0].shape, context, parts[0].dtype)
-    np.stack(parts, out=memory(array))
-    return array
+    return mx.nd.array(np.stack(parts), context, parts[0].dtype)
 
 
 def _data_loader(samples, stack, num_workers, **kwargs):

@@ -17,7 +17,6 @@ from gluoncv.data.transforms import bbox as boxes_transform
 from gluoncv.utils.metrics.voc_detection import VOC07MApMetric, VOCMApMetric
 from pycocotools.cocoeval import COCOeval
 
-from yolo3.images import ImageFile
 
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')
@@ -95,7 +94,7 @@ class VOCMetric:
             difficult = label[:, 5] if label.shape[1] > 5 else np.zeros(len(label))
             boxes, truth = boxes.astype(float), label[:, :4]
             if self._size:
-                image = ImageFile(self._dataset.image_path(index))
+                image = self._dataset.image_file(index)
                 boxes, truth = [boxes_transform.resize(sides, (image.width, image.height), (self._size, self._size))
                                 for sides in (boxes, truth)]
             self._metric.update(boxes[None], ids[None], (scores if self._size else ranks)[None],

@@ -10,7 +10,6 @@ from matplotlib.font_manager import FontProperties
 
 from yolo3.draw import FONT, draw, font_file
 from yolo3.files import replacing
-from yolo3.images import ImageFile
 from yolo3.metrics import VOCMetric
 from gluoncv.utils.bbox import bbox_iou
 
@@ -156,8 +155,7 @@ def draw_confusion(path, matrix, classes):
 def pictures(folder, kind, dataset, found):
     """Draw images, labels on the left and detections on the right; yields HTML. found: (detections, matrix) of each."""
     for number, ((index, ids, scores, boxes), matrix) in enumerate(found):
-        path = dataset.image_path(index)
-        image = ImageFile(path).pixels()
+        image = dataset.image_file(index).pixels()
         scale = min(1, LONGEST / max(image.shape[:2]))
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         labels = [{'class': dataset.classes[int(row[4])], 'box': row[:4] * scale} for row in dataset.label(index)]
@@ -167,7 +165,8 @@ def pictures(folder, kind, dataset, found):
         both = cv2.hconcat([draw(image, labels), gap, draw(image, detections)])
         name = '%s_%d.jpg' % (kind, number)
         cv2.imencode('.jpg', cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1].tofile(os.path.join(folder, name))
-        yield figure(name, '%s: %d right, %d wrong, %d missed' % (html.escape(os.path.basename(path)), *count(matrix)))
+        source = html.escape(os.path.basename(dataset.image_path(index)))
+        yield figure(name, '%s: %d right, %d wrong, %d missed' % (source, *count(matrix)))
 
 
 def figure(picture, caption, kind=''):

@@ -154,17 +154,6 @@ def gpu_numbers(gpus, found, gpu_build):
     return numbers
 
 
-def memory(array):
-    """The memory of an NDArray on the CPU as a NumPy array, to be filled before the NDArray is used.
-
-    MXNet's own way in copies element by element, which for bytes takes three times as long.
-    """
-    pointer = ctypes.c_void_p()
-    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    kind = np.ctypeslib.as_ctypes_type(array.dtype)
-    return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(kind)), array.shape)
-
-
 def devices(gpus):
     """The contexts that `--gpus` names: '0,1' two GPUs, '' the CPU, None the first GPU or, without one, the CPU.
 

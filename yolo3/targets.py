@@ -65,9 +65,9 @@ def _nearest(extents, anchors):
 class DenseTargets(HybridBlock):
     """On the device: the sparse targets of a batch -> the five arrays that GluonCV's YOLOV3 takes.
 
-    Input: the images (B, H, W, 3), of which only the shape counts; rows (B, M, 8) of `sparse_targets`, a short image's
-    rows repeated. Output, float32: objectness (B, N, 1), 0 where there is no object; centers (B, N, 2); scales (B, N, 2);
-    weights (B, N, 2); classes (B, N, num_class), one-hot where there is an object, else -1.
+    Input: the images (B, H, W, 3), of which only the shape counts; rows (B, M, 8) of `sparse_targets`, a short
+    image's rows repeated. Output, float32: objectness (B, N, 1), 0 where there is no object; centers (B, N, 2);
+    scales (B, N, 2); weights (B, N, 2); classes (B, N, num_class), one-hot where there is an object, else -1.
     """
 
     def __init__(self, num_class):
@@ -75,8 +75,8 @@ class DenseTargets(HybridBlock):
         self._num_class = num_class
 
     def hybrid_forward(self, F, images, rows):
-        # A symbol does not know its shape. An image has as many channels as a cell has anchors, so every stride-th pixel
-        # of it, for each stride, is an array with one value a prediction, in the predictions' order.
+        # A symbol does not know its shape. An image has as many channels as a cell has anchors, so every stride-th
+        # pixel of it, for each stride, is an array with one value a prediction, in the predictions' order.
         all_ = (None,) * 4
         grids = [F.slice(images, begin=all_, end=all_, step=(1, stride, stride, 1)).reshape((0, -1))
                  for stride in _STRIDES]

@@ -64,7 +64,7 @@ def detect(net, images, size, devices):
 
 
 def forward(net, inputs, devices):
-    """Run `inputs`, (B, H, W, 3) uint8, split over `devices`; yields (ids, scores, boxes) of each image without padding."""
+    """Run `inputs`, (B, H, W, 3) uint8, split over `devices`; yields each image's (ids, scores, boxes), no padding."""
     devices = devices[:len(inputs)]  # an epoch's last batch may have fewer images than there are devices
     parts = [net(normalize(part)) for part in gluon.utils.split_and_load(inputs, devices, even_split=False)]
     for part in parts:
