@@ -9,8 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run  # noqa: E402
 from yolo3.files import replacing  # noqa: E402
+from yolo3.geometry import MEAN, STD  # noqa: E402
 from yolo3.network import STRIDES, load_detector  # noqa: E402
-from yolo3.augment import MEAN, STD  # noqa: E402
 from yolo3.validation import NMS  # noqa: E402
 from mxnet.gluon import nn  # noqa: E402
 

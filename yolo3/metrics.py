@@ -9,9 +9,9 @@ import io
 
 import numpy as np
 
-from yolo3.runtime import mx  # noqa: F401, GluonCV imports MXNet
-from gluoncv.utils.metrics.voc_detection import VOC07MApMetric, VOCMApMetric
 from pycocotools.cocoeval import COCOeval
+
+from yolo3.voc_ap import VOC07MApMetric, VOCMApMetric
 
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')

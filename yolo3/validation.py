@@ -4,7 +4,8 @@ import numpy as np
 from yolo3.runtime import mx
 from mxnet import gluon
 
-from yolo3.augment import normalize, resize, to_original
+from yolo3.augment import normalize
+from yolo3.geometry import resize, to_original
 
 NMS = {'nms_thresh': 0.45, 'nms_topk': 400}  # GluonCV's evaluation settings
 
