@@ -193,8 +193,9 @@ def export(net, info, nms=False, uint8_input=False, only_heads=False):
                     ['batch', 3 * (5 + num_class), 'height/%d' % output._stride, 'width/%d' % output._stride])
                    for output, tensor in zip(net.yolo_outputs, raw)]
     else:
-        boxes, scores = [graph.add('Concat', *parts, axis=1) for parts in zip(*[
-            decode(graph, head, output, num_class) for head, output in zip(raw, net.yolo_outputs)])]
+        decoded = [decode(graph, head, output, num_class) for head, output in zip(raw, net.yolo_outputs)]
+        boxes, scores = [graph.add('Concat', *parts, name=name, axis=1)
+                         for name, parts in zip(('all_boxes', 'all_scores'), zip(*decoded))]
         if nms:
             boxes, scores, classes = suppress(graph, boxes, scores)
             shapes = ['detections', 4], ['detections'], ['detections']

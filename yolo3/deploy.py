@@ -78,7 +78,7 @@ def _openvino(path):
         return [results[name] for name in ('boxes', 'scores', 'classes')]
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
-            {output.any_name: output.partial_shape.rank.get_length() for output in model.outputs})
+            {name: output.partial_shape.rank.get_length() for output in model.outputs for name in output.names})
 
 
 def _threads():
@@ -96,15 +96,17 @@ class Network:
         self._mean, self._std = [np.float32(info[key]).reshape(3, 1, 1) for key in ('mean', 'std')]
 
     def __call__(self, images):
-        inputs = images if self._takes_bytes else self.normalize(images)
+        inputs = self.prepare(images)
         if self._nms:
             return [(classes, scores, boxes) for boxes, scores, classes in
                     (self._run(inputs[number:number + 1]) for number in range(len(inputs)))]
         boxes, scores, _ = self._run(inputs)
         return [suppress(*image) for image in zip(boxes, scores)]
 
-    def normalize(self, images):
-        """(B, H, W, 3) uint8 -> (B, 3, H, W) float32."""
+    def prepare(self, images):
+        """The file's input for `images`: themselves, or normalised, (B, 3, H, W) float32."""
+        if self._takes_bytes:
+            return images
         inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype('float32')
         inputs -= 255 * self._mean
         inputs *= 1 / (255 * self._std)
