@@ -106,7 +106,8 @@ def test_the_budget_is_kept(quantized):
 
 @pytest.mark.parametrize('flags, said', [
     (['--params', 'net.params'], 'export_onnx.py'), (['--params', 'gone.onnx'], 'gone.onnx'),
-    (['--params', 'gone.onnx', '--images', '0'], '--images'), (['--params', 'a.onnx', '--output', 'a.onnx'], '--output'),
+    (['--params', 'gone.onnx', '--images', '0'], '--images'),
+    (['--params', 'a.onnx', '--output', 'a.onnx'], '--output'),
     (['--params', 'a.onnx', '--output', 'no/such.onnx'], '--output')])
 def test_mistakes_end_in_one_line(run, tmp_path, flags, said):
     done = run('scripts/quantize_onnx.py', *flags, cwd=tmp_path)
