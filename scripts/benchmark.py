@@ -499,6 +499,7 @@ def onnxruntime_forward(args):
 
 
 def openvino_forward(args):
+    from yolo3 import deploy  # noqa: F401, before openvino: see there
     import openvino
     precision = {'INFERENCE_PRECISION_HINT': 'f32'} if args.only.endswith('float32') else {}
     compiled = openvino.Core().compile_model(heads_file(args), 'CPU', precision)

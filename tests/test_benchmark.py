@@ -8,6 +8,7 @@ import pytest
 
 onnx = pytest.importorskip('onnx')
 
+from yolo3 import deploy  # noqa: F401, before openvino: see there
 from yolo3.cli import UserError
 from yolo3.runtime import mx
 

@@ -1,5 +1,6 @@
 """eval_yolo3.py and demo.py with .onnx files, where MXNet and GluonCV cannot be imported, against the .params file."""
 import json
+import subprocess
 import sys
 
 import cv2
@@ -14,7 +15,7 @@ from yolo3.cli import UserError
 from yolo3.network import save_detector
 from yolo3.runtime import mx
 
-from test_export_onnx import detector, export_onnx, pictures
+from test_export_onnx import ROOT, detector, export_onnx, pictures
 
 BACKENDS = ['onnxruntime', 'openvino']
 VARIANTS = {'plain': {}, 'nms': {'nms': True}, 'bytes': {'uint8_input': True},
@@ -67,8 +68,8 @@ def test_coco_evaluation(run, without_mxnet, data, tmp_path):
     onnx.save(export_onnx.export(net, dict(info, dataset='coco')), str(tmp_path / 'net.onnx'))
     results = []
     for command, name in (run, 'net.params'), (without_mxnet, 'net.onnx'):
-        done = command('eval_yolo3.py', '--params', tmp_path / name, '--dataset-root', data + '/coco-mini', '--gpus', '',
-                       '-j', 1, '--json', tmp_path / 'numbers.json')
+        done = command('eval_yolo3.py', '--params', tmp_path / name, '--dataset-root', data + '/coco-mini', '--gpus',
+                       '', '-j', 1, '--json', tmp_path / 'numbers.json')
         assert done.returncode == 0, done.stderr
         results.append(json.loads((tmp_path / 'numbers.json').read_text())['values'])
     assert results[1] == pytest.approx(results[0], abs=1e-3, nan_ok=True) and len(results[0]) == 14
@@ -156,3 +157,10 @@ def test_a_missing_runtime_is_named(files, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(UserError, match='openvino.*requirements-deploy'):
         deploy.load(files['plain'], 'openvino')
+
+
+def test_openvino_reports_to_nobody():
+    pytest.importorskip('openvino')
+    code = ('from yolo3 import deploy; import openvino, sys; '
+            'sys.exit(any("openvino_telemetry." in name for name in sys.modules))')
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0

@@ -10,6 +10,7 @@ import pytest
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
+from yolo3 import deploy  # noqa: F401, before openvino: see there
 from yolo3.augment import normalize
 from yolo3.network import ANCHORS, build, save_detector
 from yolo3.runtime import mx

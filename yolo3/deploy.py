@@ -3,6 +3,7 @@ import collections
 import concurrent.futures
 import json
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -11,6 +12,10 @@ from yolo3.cli import UserError
 from yolo3.cpus import usable_cpus
 from yolo3.geometry import resize, to_original
 from yolo3.images import ImageFile
+
+# On its import OpenVINO would report to Google Analytics, from a process that it forks off a thread: with MXNet loaded
+# too that can hang. Without this package it does not.
+sys.modules.setdefault('openvino_telemetry', None)
 
 BACKENDS = ('onnxruntime', 'openvino')
 FACTS = ('network', 'classes', 'dataset', 'data_shape', 'anchors', 'mean', 'std')
