@@ -1,4 +1,5 @@
 """Draw what a trained detector finds in pictures and videos: weights -> annotated pictures, a list, JSON."""
+import functools
 import glob
 import os
 import sys
@@ -7,14 +8,12 @@ import sys
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 
-from yolo3 import progress, runtime
+from yolo3 import deploy, progress
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
 from yolo3.datasets import EXTENSIONS
 from yolo3.draw import draw, font_file
 from yolo3.files import replacing, write_json
 from yolo3.images import ImageFile
-from yolo3.network import load_detector
-from yolo3.validation import detect, prepare
 
 import cv2
 from tqdm import tqdm
@@ -27,7 +26,7 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('inputs', nargs='*', metavar='IMAGES', help='images, videos, folders, globs, or several with commas between')
-    add('--params', '--pretrained', required=True, metavar='FILE', help='the trained weights, a .params file')
+    add('--params', '--pretrained', required=True, metavar='FILE', help='the trained weights, a .params or .onnx file')
     add('--images', nargs='+', default=[], help='as IMAGES')
     add('--out-dir', default='detections', help='folder that the annotated pictures are written to')
     add('--thresh', type=float, default=0.5, help='smallest score to show, 0..1')
@@ -37,7 +36,10 @@ def parse_args(argv=None):
     add('--dataset', default=None, choices=('voc', 'coco'), help='for a .params file without sidecar: its classes')
     add('--classes', default='', help='for a .params file without sidecar: its classes a,b,c')
     add('--gpus', default=None, help="the GPU to run on; '' is the CPU; default: GPU 0 where there is one")
+    add('--backend', default='', choices=('',) + deploy.BACKENDS,
+        help='what runs an .onnx file, on the CPU; default: %s' % deploy.BACKENDS[0])
     args = parser.parse_intermixed_args(argv)
+    deploy.check_flags(args)
     if not 0 <= args.thresh <= 1:
         raise UserError('--thresh %g: must be from 0 to 1' % args.thresh)
     if args.data_shape < 0 or args.data_shape % 32:
@@ -137,15 +139,26 @@ def open_writer(out_dir, path, rate, size, taken):
     raise UserError('%s: this OpenCV can write a video neither as MPEG-4 nor as Motion JPEG' % path)
 
 
+def detector(args):
+    """A function (images, size) -> detections, see `validation.detect`, and the info of the file `--params`."""
+    if deploy.is_exported(args.params):
+        net, info = deploy.load(args.params, args.backend)
+        return functools.partial(deploy.detect, net), info
+    # Here, as an .onnx file needs no MXNet.
+    from yolo3 import network, runtime, validation
+    devices = runtime.devices(args.gpus)
+    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
+    validation.prepare(net)
+    return functools.partial(validation.detect, net, devices=devices), info
+
+
 def main():
     args = parse_args()
     names = args.inputs + args.images
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
     if not paths:
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
-    devices = runtime.devices(args.gpus)
-    net, info = load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
-    prepare(net)
+    detect, info = detector(args)
     make_output_folder('--out-dir', args.out_dir)
     escaped = [name for name in info['classes'] if not font_file(name)]
     if escaped:
@@ -154,7 +167,7 @@ def main():
 
     def look(image):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], the box in the image's pixels."""
-        ids, scores, boxes = detect(net, [image], args.data_shape or info['data_shape'], devices)[0]
+        ids, scores, boxes = detect([image], args.data_shape or info['data_shape'])[0]
         return [{'class': info['classes'][number], 'score': round(float(score), 4),
                  'box': [round(float(value), 2) for value in box]}
                 for number, score, box in zip(ids, scores, boxes) if score >= args.thresh]

@@ -1,16 +1,15 @@
-"""Evaluate a detector: a .params file and a data set -> the AP of each class and the mAP."""
+"""Evaluate a detector: a .params or .onnx file and a data set -> the AP of each class and the mAP."""
+import functools
 import json
 import math
 import os
 import time
 
-from yolo3 import runtime
-
-from yolo3 import metrics, network, progress, report, validation
+from yolo3 import deploy, metrics, progress, report
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
 from yolo3.datasets import open_val
 from yolo3.files import replacing, write_json
-from yolo3.loader import val_loader
+from yolo3.geometry import SCORE_FLOOR
 
 import numpy as np
 
@@ -18,7 +17,7 @@ import numpy as np
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('--params', '--pretrained', dest='params', required=True, help='.params file of the detector')
+    add('--params', '--pretrained', dest='params', required=True, help='.params or .onnx file of the detector')
     add('--dataset', default='', choices=('', 'voc', 'coco'), help='form of the data set; default: as in training')
     add('--dataset-root', default='', help='folder of your own data; default: ~/.mxnet/datasets/voc or coco')
     add('--val-splits', default='', help='2007_test,... (voc) or an annotation file stem (coco)')
@@ -31,9 +30,11 @@ def parse_args(argv=None):
     add('--batch-size', type=int, default=64)
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
     add('--gpus', default=None, help="GPUs to use; '' is the CPU; default: GPU 0 where there is one")
+    add('--backend', default='', choices=('',) + deploy.BACKENDS,
+        help='what runs an .onnx file, on the CPU; default: %s' % deploy.BACKENDS[0])
     add('--gluoncv-compatible', action='store_true',
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
-    add('--nms-score-floor', type=float, default=validation.SCORE_FLOOR,
+    add('--nms-score-floor', type=float, default=SCORE_FLOOR,
         help='boxes that score less are left out before NMS, 0..1; default: %(default)s, as in GluonCV')
     add('--json', default='', help='write the numbers to this file too')
     add('--detections', default='', metavar='FILE', help="write the detections to this file, in COCO's result format")
@@ -57,6 +58,7 @@ def parse_args(argv=None):
             raise UserError('%s %g: must be from 0 to 1' % (flag, score))
     check_output_file('--json', args.json)
     check_output_file('--detections', args.detections)
+    deploy.check_flags(args)
     return args
 
 
@@ -83,12 +85,33 @@ def timed(batches, times):
         times.append((time.perf_counter() - start) / len(batch[0]))
 
 
+def detector(args):
+    """What the file `--params` is: its info; (images, sizes) -> each size's batches; and `evaluate` of
+    `yolo3.validation` or `yolo3.deploy`, (batches, metric, size) -> the metric's values."""
+    if deploy.is_exported(args.params):
+        net, info = deploy.load(args.params, args.backend, args.nms_score_floor)
+        return (info, lambda images, sizes: [deploy.batches(images, size, args.batch_size, args.num_workers)
+                                             for size in sizes], functools.partial(deploy.evaluate, net))
+    # Here, as an .onnx file needs no MXNet.
+    from yolo3 import loader, network, runtime, validation
+    devices = runtime.devices(args.gpus)
+    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
+
+    def batches_of(images, sizes):
+        # This forks the workers, so nothing is on a GPU yet.
+        loaders = [loader.val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
+                   for size in sizes]
+        net.collect_params().reset_ctx(devices)
+        return loaders
+    return info, batches_of, functools.partial(validation.evaluate, net, devices=devices,
+                                               score_floor=args.nms_score_floor)
+
+
 def main():
     args = parse_args()
     if args.report:
         make_output_folder('--report', args.report)
-    devices = runtime.devices(args.gpus)
-    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
+    info, batches_of, evaluate = detector(args)
     dataset = args.dataset or info['dataset']
     metric_name = args.metric or metrics.default_metric(dataset)
     if metric_name == 'coco' and dataset != 'coco':
@@ -97,17 +120,12 @@ def main():
 
     images = open_val(dataset, args.dataset_root, info['classes'], comma_list(args.val_splits))
     print(images.summary())
-    # This forks the workers, so nothing is on a GPU yet.
-    loaders = [val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
-               for size in sizes]
-    net.collect_params().reset_ctx(devices)
     results = []
-    for size, loader in zip(sizes, loaders):
+    for size, batches in zip(sizes, batches_of(images, sizes)):
         metric = metrics.make_metric(metric_name, images, size if args.gluoncv_compatible else None)
         times = []
         with progress.bar(len(images), 'evaluation') as bar:
-            values = validation.evaluate(net, timed(progress.advancing(bar, loader), times), metric, size, devices,
-                                         args.nms_score_floor)
+            values = evaluate(timed(progress.advancing(bar, batches), times), metric, size)
         # A size's first batch also builds and tunes the network for it.
         results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(times[1:] or times)})
     if len(sizes) == 1:

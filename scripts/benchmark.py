@@ -1,4 +1,5 @@
-"""Measure training against the stock GluonCV pipeline, both in one run: the loader, a step, an epoch."""
+"""Measure training against the stock GluonCV pipeline and inference against other runtimes, each in one run."""
+import argparse
 import importlib.util
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
@@ -15,12 +17,15 @@ from yolo3.cli import ArgumentParser, UserError, comma_list, run
 from yolo3.files import write_json
 
 RUNS = ('stock', 'ours', 'torch')
+INFER_RUNS = ('mxnet, stock', 'mxnet, ours', 'torch', 'onnxruntime', 'onnxruntime int8', 'openvino float32', 'openvino',
+              'openvino int8', 'product')
+INFER_SIZES, INFER_BATCHES = (320, 416, 608), (1, 8)
 
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('what', choices=('loader', 'step', 'epoch'))
+    add('what', choices=('loader', 'step', 'epoch', 'infer'))
     add('--json', default='', help='write the figures to this file too')
     add('--dataset', default='coco', choices=('voc', 'coco'), help='form of the data set')
     add('--dataset-root', default='', help='folder of the data set; default: ~/.mxnet/datasets/voc or coco')
@@ -33,7 +38,11 @@ def parse_args():
     add('--max-shape', type=int, default=608, help='largest input size of loader and epoch, pixels')
     add('--rounds', type=int, default=3, help='how often each is measured, by turns; the median counts')
     add('--epochs', type=int, default=1, help='epochs in each round of ours (epoch)')
-    add('--only', default='', choices=('',) + RUNS, help='measure one of the two alone, in this process (step, epoch)')
+    add('--params', default='', help='.params file to run (infer); default: random weights for the classes of COCO')
+    add('--int8', default='', metavar='FILE', help='its INT8 file by quantize_onnx.py (infer); default: without INT8')
+    add('--only', default='', choices=('',) + RUNS + INFER_RUNS,
+        help='measure one of them alone, in this process (step, epoch, infer)')
+    add('--folder', default='', help=argparse.SUPPRESS)  # of the files that infer's processes share
     return parser.parse_args()
 
 
@@ -42,11 +51,23 @@ def main():
     args.sizes = list(range(args.min_shape, args.max_shape + 1, 32))
     if not args.sizes or args.rounds < 1 or args.epochs < 1:
         raise UserError('--min-shape must not be above --max-shape; --rounds and --epochs must be at least 1')
-    figures = {'loader': loader, 'step': step, 'epoch': epoch}[args.what](args)
-    for name, value in figures.items():
-        print('%-52s %s' % (name, '%.4g' % value if isinstance(value, float) else value))
+    figures = {'loader': loader, 'step': step, 'epoch': epoch, 'infer': infer}[args.what](args)
+    if isinstance(figures, list):
+        print_table(figures)
+    else:
+        for name, value in figures.items():
+            print('%-52s %s' % (name, '%.4g' % value if isinstance(value, float) else value))
     if args.json:
         write_json(args.json, figures)
+
+
+def print_table(rows):
+    """Rows of equal columns; None is left blank."""
+    texts = [list(rows[0])] + [['' if value is None else '%.4g' % value if isinstance(value, float) else str(value)
+                                for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts)]
+    for text in texts:
+        print('  '.join(value.ljust(width) for value, width in zip(text, widths)).rstrip())
 
 
 def dataset(args):
@@ -146,15 +167,16 @@ def bytes_per_image(images, net, size=608):
 # ---- step and epoch: each run in a process of its own, for the number of threads is fixed when MXNet is imported
 
 def by_turns(args, runs, settings=()):
-    """The JSON that each of `runs` prints when run alone, args.rounds times: {run: [figures, ...]}."""
+    """The JSON that each of `runs` prints when run alone, with the flags `settings` too, args.rounds times:
+    {run: [figures, ...]}."""
     results = {name: [] for name in runs}
     for _ in range(args.rounds):
         for name in runs:
             env = dict(os.environ)
-            if name == 'stock':
+            if name.endswith('stock'):
                 env['OMP_NUM_THREADS'] = str(max(1, os.cpu_count() // 2))  # MXNet's own choice
             with tempfile.NamedTemporaryFile(suffix='.json') as file:
-                command = [sys.executable, *sys.argv, '--only', name, '--json', file.name]
+                command = [sys.executable, *sys.argv, *settings, '--only', name, '--json', file.name]
                 subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
                 results[name].append(json.load(open(file.name)))
     return results
@@ -318,10 +340,192 @@ def our_epoch(args):
     return dict({'seconds an epoch': statistics.median(times)}, **figures)
 
 
-def resident(pid):
-    """The resident set of a process, MB (Linux)."""
+# ---- infer: the network up to its raw outputs, in each runtime; what comes before and after it on its own
+
+def infer(args):
+    """A row for each input size, batch and runtime. The peak is the speed of a 2048 x 2048 float32 product."""
+    if args.only:
+        return infer_run(args)
+    from yolo3.network import CLASSES, build, load_detector
+    runs = [name for name in INFER_RUNS if (args.int8 or 'int8' not in name) and
+            importlib.util.find_spec({'mxnet,': 'mxnet', 'product': 'mxnet'}.get(name.split()[0], name.split()[0]))]
+    if args.params:
+        net, info = load_detector(args.params)
+    else:
+        net, info = build('mobilenet1_0', CLASSES['coco']), {
+            'network': 'mobilenet1_0', 'classes': CLASSES['coco'], 'dataset': 'coco', 'data_shape': 416}
+    work = {size: flop(net, size) for size in INFER_SIZES}
+    with tempfile.TemporaryDirectory() as folder:
+        files = infer_files(args, net, info, folder)
+        results = by_turns(args, runs, ['--folder', folder])
+        around = around_network(folder)
+
+    def median(name, key):
+        return statistics.median(figures[key] for figures in results[name])
+    peak = median('product', 'FLOP/s')
+    rows = []
+    for size, batch in infer_cases():
+        for name in runs[:-1]:
+            once = median(name, 'seconds, %d, %d' % (size, batch))
+            speed = work[size] * batch / once
+            rows.append({'size': size, 'batch': batch, 'runtime': name, 'ms': 1000 * once, 'images/s': batch / once,
+                         'GFLOP/s': speed / 1e9, 'of peak': speed / peak,
+                         'max RSS, MB': median(name, 'MB, %d, %d' % (size, batch)), 'file, MB': files.get(name)})
+    blank = dict.fromkeys(rows[0])
+    return rows + [dict(blank, size=size, batch=1, runtime=name, ms=1000 * value)
+                   for (size, name), value in around.items()]
+
+
+def infer_cases():
+    """The (size, batch) pairs in the order in which they need more memory: the most so far is that of each."""
+    return sorted(((size, batch) for size in INFER_SIZES for batch in INFER_BATCHES),
+                  key=lambda case: case[0] ** 2 * case[1])
+
+
+def infer_files(args, net, info, folder):
+    """Write what the runs need into `folder`. Returns the size of each runtime's file, MB."""
+    import export_onnx
+    import onnx
+    paths = {name: os.path.join(folder, name) for name in ('net.params', 'heads.onnx', 'int8.onnx', 'boxes.onnx')}
+    net.save_parameters(paths['net.params'])
+    with open(os.path.join(folder, 'info.json'), 'w') as file:
+        json.dump(info, file)
+    onnx.save(export_onnx.export(net, info), paths['boxes.onnx'])
+    cut_heads(onnx.load(paths['boxes.onnx']), paths['heads.onnx'])
+    if args.int8:
+        try:
+            model = onnx.load(args.int8)
+            classes = next(json.loads(fact.value) for fact in model.metadata_props if fact.key == 'classes')
+            cut_heads(model, paths['int8.onnx'])
+        except Exception as error:  # onnx raises errors of its own
+            raise UserError('--int8 %s is not a file of scripts/quantize_onnx.py: %r' % (args.int8, error))
+        if classes != list(info['classes']):
+            raise UserError('--int8 %s is of another network: give its .params file with --params' % args.int8)
+    return {run_: os.path.getsize(paths[file]) / 1e6 for run_, file in (
+        ('mxnet, stock', 'net.params'), ('mxnet, ours', 'net.params'), ('onnxruntime', 'heads.onnx'),
+        ('openvino float32', 'heads.onnx'), ('openvino', 'heads.onnx'), ('onnxruntime int8', 'int8.onnx'),
+        ('openvino int8', 'int8.onnx')) if os.path.exists(paths[file])}
+
+
+def cut_heads(model, path):
+    """Write the part of an exported model up to its raw outputs to `path`."""
+    import onnx
+    from onnx.utils import Extractor
+    names = ['yolo_outputs.%d.prediction' % number for number in range(3)]
+    onnx.save(Extractor(model).extract_model(['images'], names), path)
+
+
+def infer_run(args):
+    """Seconds of each case, the most memory so far, and for 'product' the speed of a matrix product."""
+    import numpy as np
+    if args.only == 'product':
+        from yolo3.runtime import mx
+        matrix = mx.nd.random.uniform(shape=(2048, 2048))
+        return {'FLOP/s': 2 * 2048 ** 3 / seconds(lambda: mx.nd.dot(matrix, matrix).wait_to_read(), 9)}
+    runtime = args.only.split()[0].rstrip(',')
+    prepare = {'mxnet': mxnet_forward, 'torch': torch_forward, 'onnxruntime': onnxruntime_forward,
+               'openvino': openvino_forward}[runtime](args)
+    figures = {}
+    for size, batch in infer_cases():
+        images = np.random.RandomState(0).randn(batch, 3, size, size).astype('float32')
+        figures['seconds, %d, %d' % (size, batch)] = seconds(prepare(images), 9 if batch == 1 else 3)
+        # Not getrusage's figure, in which the process that started this one counts too.
+        figures['MB, %d, %d' % (size, batch)] = resident('self', 'VmHWM')
+    return figures
+
+
+def mxnet_forward(args):
+    """A function: images -> a function that runs the network on them. So are those below."""
+    from yolo3.network import build
+    from yolo3.runtime import mx
+    from mxnet.gluon import HybridBlock
+
+    class Heads(HybridBlock):
+        """GluonCV's YOLOV3 up to its raw outputs."""
+
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def hybrid_forward(self, F, x):
+            routes, results = [], []
+            for stage in self.net.stages:
+                x = stage(x)
+                routes.append(x)
+            for number, (block, output) in enumerate(zip(self.net.yolo_blocks, self.net.yolo_outputs)):
+                x, tip = block(x)
+                results.append(output.prediction(tip))
+                if number < 2:
+                    x = self.net.transitions[number](x).repeat(axis=-1, repeats=2).repeat(axis=-2, repeats=2)
+                    x = F.concat(x, routes[1 - number], dim=1)
+            return results
+
+    with open(os.path.join(args.folder, 'info.json')) as file:
+        info = json.load(file)
+    net = build(info['network'], info['classes'])
+    net.load_parameters(os.path.join(args.folder, 'net.params'))
+    heads = Heads(net)
+    heads.hybridize()
+    warnings.filterwarnings('ignore', 'Parameter .* is not used')  # of the decoding
+
+    def prepare(images):
+        images = mx.nd.array(images)
+        return lambda: [output.wait_to_read() for output in heads(images)]
+    return prepare
+
+
+def torch_forward(args):
+    import torch
+    import torch_network
+    from yolo3.cpus import usable_cpus
+    torch.set_num_threads(usable_cpus())
+    return lambda images: torch_network.forward(len(images), images.shape[2])
+
+
+def heads_file(args):
+    return os.path.join(args.folder, 'int8.onnx' if args.only.endswith('int8') else 'heads.onnx')
+
+
+def onnxruntime_forward(args):
+    import onnxruntime
+    from yolo3.cpus import usable_cpus
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cpus()
+    session = onnxruntime.InferenceSession(heads_file(args), options, providers=['CPUExecutionProvider'])
+    return lambda images: lambda: session.run(None, {'images': images})
+
+
+def openvino_forward(args):
+    from yolo3 import deploy  # noqa: F401, before openvino: see there
+    import openvino
+    precision = {'INFERENCE_PRECISION_HINT': 'f32'} if args.only.endswith('float32') else {}
+    compiled = openvino.Core().compile_model(heads_file(args), 'CPU', precision)
+    return lambda images: lambda: compiled({'images': images})
+
+
+def around_network(folder):
+    """Seconds for one image of 640 x 480 pixels before and after the network, by ONNX Runtime's file with boxes."""
+    import numpy as np
+    from yolo3 import deploy
+    network, _ = deploy.load(os.path.join(folder, 'boxes.onnx'))
+    heads = onnxruntime_forward(argparse.Namespace(folder=folder, only='onnxruntime'))
+    image = np.random.RandomState(0).randint(0, 256, (480, 640, 3)).astype('uint8')
+    found = {}
+    for size in INFER_SIZES:
+        inputs = network.prepare(deploy.resize(image, size)[None])
+        boxes, scores, _ = network._run(inputs)
+        found[size, 'before: resize, normalise'] = seconds(
+            lambda: network.prepare(deploy.resize(image, size)[None]), 9)
+        found[size, 'decoding of boxes, inside'] = max(
+            0., seconds(lambda: network._run(inputs), 9) - seconds(heads(inputs), 9))
+        found[size, 'after: suppression'] = seconds(lambda: deploy.suppress(boxes[0], scores[0]), 9)
+    return found
+
+
+def resident(pid, which='VmRSS'):
+    """The resident set of a process, MB (Linux): now, or with 'VmHWM' the largest it ever was."""
     with open('/proc/%s/status' % pid) as file:
-        return int(re.search(r'VmRSS:\s+(\d+)', file.read()).group(1)) / 1024
+        return int(re.search(which + r':\s+(\d+)', file.read()).group(1)) / 1024
 
 
 if __name__ == '__main__':

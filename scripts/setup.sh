@@ -97,7 +97,7 @@ case $set in
     *) other=mxnet-cu112 name=CPU size='220 MB' ;;
 esac
 todo=''
-for list in requirements-common.txt $set $dev; do
+for list in requirements-common.txt $set $dev ${dev:+requirements-deploy.txt}; do
     cmp -s $list .venv/installed/$list || todo=yes
 done
 if [ -n "$todo" ]; then
@@ -110,7 +110,7 @@ if [ -n "$todo" ]; then
         awk '/(Downloading|Using cached) .* MB\)/ { print; fflush() }' ||
         { echo 'setup: error: pip did not finish, for the reason above; run this again' >&2; exit 1; }
     mkdir .venv/installed
-    cp requirements-common.txt $set $dev .venv/installed/
+    cp requirements-common.txt $set $dev ${dev:+requirements-deploy.txt} .venv/installed/
     rm -f .venv/unfinished
 fi
 

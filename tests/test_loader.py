@@ -6,7 +6,8 @@ from yolo3.runtime import mx
 import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.augment import normalize, resize
+from yolo3.augment import normalize
+from yolo3.geometry import resize
 from yolo3.datasets import VOCDetection, open_train
 from yolo3.loader import Request, Requests, TrainSamples, train_loader, val_loader
 from yolo3.network import ANCHORS
@@ -56,7 +57,7 @@ def test_without_augmentation_a_sample_is_its_image(images):
     loader = train_loader(images, requests, num_workers=0, augmented=False)
     batch = next(iter(loader))[0].asnumpy()
     for picture, request in zip(batch, next(iter(requests))):
-        np.testing.assert_array_equal(picture, resize(images[request.index][0].asnumpy(), 64))
+        np.testing.assert_array_equal(picture, resize(images[request.index][0], 64))
 
 
 def test_ten_batches_share_a_size_and_all_sizes_are_used():

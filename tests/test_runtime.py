@@ -1,7 +1,6 @@
 """What is set right before MXNet is imported, and which devices `--gpus` gives."""
 import ctypes
 import importlib.metadata
-import math
 import os
 import subprocess
 import sys
@@ -13,42 +12,6 @@ from conftest import ROOT
 from yolo3 import runtime
 from yolo3.cli import UserError
 from yolo3.runtime import mx
-
-
-@pytest.mark.parametrize('membership, files, quota', [
-    ('0::/\n', {'cpu.max': 'max 100000\n'}, math.inf),
-    ('0::/\n', {'cpu.max': '150000 100000\n'}, 1.5),
-    ('0::/a/b\n', {'a/cpu.max': '200000 100000\n', 'a/b/cpu.max': 'max 100000\n'}, 2),
-    ('0::/a/b\n', {'a/cpu.max': '200000 100000\n', 'a/b/cpu.max': '100000 100000\n'}, 1),
-    # Version 1 in a container: the path is the host's, only the top is mounted.
-    ('5:cpu,cpuacct:/docker/c0ffee\n3:cpuset:/\n0::/\n',
-     {'cpu/cpu.cfs_quota_us': '300000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 3),
-    ('5:cpu,cpuacct:/\n', {'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, math.inf),
-    ('5:cpuacct:/\n', {'cpu/cpu.cfs_quota_us': '100000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, math.inf),
-    (None, {}, math.inf),
-])
-def test_quota_of_the_control_groups(tmp_path, membership, files, quota):
-    if membership is not None:
-        (tmp_path / 'membership').write_text(membership)
-    for name, text in files.items():
-        path = tmp_path / 'cgroup' / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert runtime.cgroup_quota(str(tmp_path / 'cgroup'), str(tmp_path / 'membership')) == quota
-
-
-@pytest.mark.parametrize('affinity, quota, cpus', [(8, math.inf, 8), (8, 2.5, 3), (2, 16, 2), (8, 0.2, 1)])
-def test_affinity_and_quota_both_limit(monkeypatch, affinity, quota, cpus):
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(affinity)), raising=False)
-    monkeypatch.setattr(runtime, 'cgroup_quota', lambda: quota)
-    assert runtime.usable_cpus() == cpus
-
-
-def test_without_affinity_as_on_macos(monkeypatch):
-    monkeypatch.delattr(os, 'sched_getaffinity', raising=False)
-    monkeypatch.setattr(os, 'cpu_count', lambda: 6)
-    monkeypatch.setattr(runtime, 'cgroup_quota', lambda: math.inf)
-    assert runtime.usable_cpus() == 6
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ and crop are one rectangle, `view`, of the image's plane, so that only what is l
 import cv2
 import numpy as np
 
+from yolo3.geometry import MEAN, STD, resize
 from yolo3.runtime import mx
 from gluoncv.data.transforms import bbox as boxes_transform
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 FILL = tuple(round(255 * mean) for mean in MEAN)  # around an expanded image
 
 # Degrees. GluonCV means these, but multiplies by pi without dividing by 180, which gives any hue at all; with these
@@ -158,23 +157,6 @@ def squeeze(image, label, size, generator):
     return resize(image.pixels(), size), boxes_transform.resize(label, (image.width, image.height), (size, size))
 
 
-def resize(image, size):
-    """A validation sample: `image`, (H, W, 3) uint8 RGB, as (size, size, 3).
-
-    GluonCV's interpolation 9: cubic to enlarge, area to shrink, else linear.
-    """
-    height, width = image.shape[:2]
-    interpolation = (cv2.INTER_CUBIC if max(height, width) < size else
-                     cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR)
-    return cv2.resize(image, (size, size), interpolation=interpolation)
-
-
 def normalize(images):
     """On their device: uint8 images (B, H, W, 3), an NDArray -> the network's input, (B, 3, H, W) float32."""
     return mx.nd.image.normalize(mx.nd.image.to_tensor(images), mean=MEAN, std=STD)
-
-
-def to_original(boxes, size, width, height):
-    """Boxes (N, 4) in pixels of a `size` x `size` input, as pixels of the `width` x `height` image, clipped to it."""
-    boxes = boxes_transform.resize(boxes, (size, size), (width, height))
-    return np.clip(boxes, 0, [width, height, width, height])

@@ -1,4 +1,7 @@
-"""VOC and COCO datasets with any classes: GluonCV's own, subclassed so that no image and no box is lost unsaid."""
+"""VOC and COCO datasets with any classes, read as GluonCV reads them, but so that no image and no box is lost unsaid.
+
+Neither MXNet nor GluonCV is needed: an exported network is evaluated with these too.
+"""
 import collections
 import contextlib
 import io
@@ -8,16 +11,15 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
+
 from yolo3.cli import UserError, shorten
 from yolo3.images import ImageFile
-from yolo3.runtime import mx
-
-import gluoncv
-import numpy as np
-from gluoncv.utils.bbox import bbox_xywh_to_xyxy
 
 VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
 COCO_ROOT = os.path.join('~', '.mxnet', 'datasets', 'coco')
+VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
+               'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
 EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', '.tif', '.tiff', '.webp')
 UNKNOWN, CROWD = 'of other classes', 'around crowds'
 
@@ -26,7 +28,7 @@ def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False):
     """The 'voc' or 'coco' dataset to train on; what is not given is as in VOC07+12 and COCO 2017. Raises UserError."""
     if dataset == 'voc':
         return VOCDetection(root or VOC_ROOT, splits or ['2007_trainval', '2012_trainval'],
-                            classes or gluoncv.data.VOCDetection.CLASSES, skip_empty)
+                            classes or VOC_CLASSES, skip_empty)
     return COCODetection(root or COCO_ROOT, splits or ['instances_train2017'], classes, skip_empty,
                          skip_crowd_only=True)
 
@@ -34,7 +36,7 @@ def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False):
 def open_val(dataset, root=None, classes=None, splits=None):
     """The 'voc' or 'coco' dataset to evaluate on, with all its images; else as `open_train`. Raises UserError."""
     if dataset == 'voc':
-        return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or gluoncv.data.VOCDetection.CLASSES)
+        return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or VOC_CLASSES)
     return COCODetection(root or COCO_ROOT, splits or ['instances_val2017'], classes)
 
 
@@ -42,10 +44,11 @@ class _Checked:
     """What both datasets share: classes in any spelling, images with labels, and an account of what was dropped."""
 
     def _start(self, root, splits, classes, layout):
-        """Take the arguments in, before GluonCV's constructor; `layout` tells the user what `root` must hold."""
+        """Take the arguments in; `layout` tells the user what `root` must hold."""
         self._expected = '--dataset-root %s must hold %s' % (root, layout)
         if not os.path.isdir(os.path.expanduser(root)):
             raise UserError('no dataset folder %s: %s' % (root, self._expected))
+        self._root = os.path.expanduser(root)
         self._name = '+'.join(splits)
         self._classes = tuple(clean(name) for name in classes)
         self.index_map = {_key(name): index for index, name in enumerate(self._classes)}
@@ -117,8 +120,8 @@ class _Checked:
         return len(self._paths)
 
     def __getitem__(self, index):
-        """The image, mx.nd uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
-        return mx.nd.array(self.image_file(index).pixels(), dtype='uint8'), self.label(index)
+        """The image, uint8 (height, width, 3), RGB, and its `label`. Raises UserError."""
+        return self.image_file(index).pixels(), self.label(index)
 
     def label(self, index):
         """A copy of one image's boxes, float64 (n, 6 VOC or 5 COCO): xmin ymin xmax ymax in pixels from 0, both ends
@@ -172,7 +175,7 @@ class _Checked:
         return '; '.join(parts)
 
 
-class VOCDetection(_Checked, gluoncv.data.VOCDetection):
+class VOCDetection(_Checked):
     """Images and boxes in VOC form.
 
     `splits` are '2007_trainval' for root/VOC2007/ImageSets/Main/trainval.txt and so on. An image without objects has a
@@ -183,9 +186,8 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
         self._start(root, splits, classes, 'VOC2007/ImageSets/Main/trainval.txt, VOC2007/Annotations and '
                                            'VOC2007/JPEGImages for a split 2007_trainval')
         years_and_names = [split.partition('_')[::2] for split in splits]
-        super().__init__(root, years_and_names, index_map=self.index_map, preload_label=False)
         skip = 'without objects' if skip_empty else ''
-        self._items = [item for item in self._items if self._take(*self._read(*item), skip)]
+        self._items = [item for item in self._load_items(years_and_names) if self._take(*self._read(*item), skip)]
         self._finish()
         del self._pictures
 
@@ -199,7 +201,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
         return os.path.splitext(os.path.basename(self._paths[index]))[0]
 
     def _load_items(self, splits):
-        """GluonCV's hook: the (folder, stem) of each image of `splits`, pairs of year and name."""
+        """The (folder, stem) of each image of `splits`, pairs of year and name."""
         items, self._pictures = [], {}
         for year, name in splits:
             folder = os.path.join(self._root, 'VOC' + year)
@@ -268,7 +270,7 @@ class VOCDetection(_Checked, gluoncv.data.VOCDetection):
             os.path.join(folder, 'JPEGImages')))
 
 
-class COCODetection(_Checked, gluoncv.data.COCODetection):
+class COCODetection(_Checked):
     """Images and boxes in COCO form.
 
     `splits` are annotation files, root/annotations/SPLIT.json, whose categories are matched with `classes` by name;
@@ -279,12 +281,13 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
 
     def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False):
         self._start(root, splits, classes or (), 'annotations/%s.json and its images' % splits[0])
-        self._skip_crowd_only = skip_crowd_only
-        super().__init__(root, splits, skip_empty=skip_empty, use_crowd=False)
+        self._skip_empty, self._skip_crowd_only = skip_empty, skip_crowd_only
+        self._coco = None
+        self._load_jsons(splits)
 
-    def _load_jsons(self):
-        """GluonCV's hook: the paths, labels and aspect ratios of all images."""
-        files = [self._read_json(split) for split in self._splits]
+    def _load_jsons(self, splits):
+        """Take in the images and boxes of all annotation files."""
+        files = [self._read_json(split) for split in splits]
         if not self._classes:
             names = {}
             for _, categories, _ in files:
@@ -298,14 +301,15 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
         self.contiguous_id_to_json = {i: ids.get(_key(name), free + i) for i, name in enumerate(self._classes)}
         self.json_id_to_contiguous = {number: i for i, number in self.contiguous_id_to_json.items()}
         self._ids, self._truths = [], []
-        for split, (images, categories, annotations) in zip(self._splits, files):
+        for split, (images, categories, annotations) in zip(splits, files):
             known = {name: self.index_map[_key(name)] for name in categories.values() if _key(name) in self.index_map}
             for entry in images:
                 path = self._picture(split, entry)
                 size = _size(entry.get('width'), entry.get('height'), path)
                 boxes = annotations.pop(entry['id'], [])
-                sides = bbox_xywh_to_xyxy(np.array([box for _, _, box, _ in boxes], float).reshape(-1, 4)).tolist()
-                label = self._label(path, size, [box[:2] + (side,) for box, side in zip(boxes, sides)], 5)
+                sides = np.array([box for _, _, box, _ in boxes], float).reshape(-1, 4)
+                sides[:, 2:] = sides[:, :2] + np.maximum(0, sides[:, 2:] - 1)  # both ends are in the box
+                label = self._label(path, size, [box[:2] + (side,) for box, side in zip(boxes, sides.tolist())], 5)
                 truth = [[known[name], flaw == CROWD, area] + box for name, flaw, box, area in boxes if name in known]
                 crowd = self._skip_crowd_only and any(box[1] for box in truth)
                 skip = 'with only crowd regions' if crowd else 'without objects' if self._skip_empty else ''
@@ -316,12 +320,11 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
             for _ in (box for boxes in annotations.values() for box in boxes):
                 self._note('dropped', 'box', 'of images not listed', split + '.json')
         self._finish()
-        return self._paths, self._labels, [width / height for width, height in self._sizes]
 
     def _read_json(self, split):
         """One file's image entries by id, its {category id: name} by id, and {image id: annotations}, each the class
         name, a flaw or '', [x, y, width, height] in pixels and the area. Raises UserError."""
-        path = os.path.join(self._root, self.annotation_dir, split + '.json')
+        path = os.path.join(self._root, 'annotations', split + '.json')
         try:
             with open(path, encoding='utf-8-sig') as file:
                 content = json.load(file)
@@ -391,8 +394,8 @@ class COCODetection(_Checked, gluoncv.data.COCODetection):
                                for index, number in self.contiguous_id_to_json.items()]}
             with contextlib.redirect_stdout(io.StringIO()):
                 coco.createIndex()
-            self._coco.append(coco)
-        return self._coco[0]
+            self._coco = coco
+        return self._coco
 
 
 class _Plain(ElementTree.TreeBuilder):

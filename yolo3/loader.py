@@ -14,7 +14,8 @@ import numpy as np
 from yolo3.runtime import mx
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.augment import augment, resize, squeeze
+from yolo3.augment import augment, squeeze
+from yolo3.geometry import resize
 from yolo3.images import Blend
 from yolo3.network import ANCHORS
 from yolo3.targets import sparse_targets

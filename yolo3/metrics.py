@@ -12,11 +12,9 @@ import io
 
 import numpy as np
 
-from yolo3.runtime import mx  # noqa: F401, GluonCV imports MXNet
-from gluoncv.data.transforms import bbox as boxes_transform
-from gluoncv.utils.metrics.voc_detection import VOC07MApMetric, VOCMApMetric
 from pycocotools.cocoeval import COCOeval
 
+from yolo3.voc_ap import VOC07MApMetric, VOCMApMetric
 
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')
@@ -54,7 +52,7 @@ def coco_results(dataset, detections):
 
 
 class VOCMetric:
-    """VOC's AP for each class at IoU 0.5, objects marked difficult left out, and 'mAP', all from 0 to 1; by GluonCV.
+    """VOC's AP for each class at IoU 0.5, objects marked difficult left out, and 'mAP', all from 0 to 1.
 
     A class without objects has AP nan and does not count in mAP. COCO labels have no difficult column: none is.
     """
@@ -78,16 +76,12 @@ class VOCMetric:
 
     def curves(self):
         """For each class (recall, precision), arrays over its detections by falling score; recall None without objects.
-
-        A class without objects and detections has (None, None).
         """
         self._match()
-        recall, precision = self._metric._recall_prec()
-        missing = [None] * (len(self._dataset.classes) - len(recall))  # classes beyond the last one seen
-        return list(zip(recall + missing, precision + missing))
+        return list(self._metric.recall_precision())
 
     def _match(self):
-        """Give GluonCV's metric all detections."""
+        """Give the metric within all detections."""
         self._metric.reset()
         for (index, ids, scores, boxes), ranks in zip(self.detections, self._ranks()):
             label = self._dataset.label(index)
@@ -95,15 +89,15 @@ class VOCMetric:
             boxes, truth = boxes.astype(float), label[:, :4]
             if self._size:
                 image = self._dataset.image_file(index)
-                boxes, truth = [boxes_transform.resize(sides, (image.width, image.height), (self._size, self._size))
-                                for sides in (boxes, truth)]
+                scales = self._size / np.array([image.width, image.height] * 2)
+                boxes, truth = boxes * scales, truth * scales
             self._metric.update(boxes[None], ids[None], (scores if self._size else ranks)[None],
                                 truth[None], label[None, :, 4], difficult[None])
 
     def _ranks(self):
         """For each image its scores replaced by distinct numbers in the same order, equal ones by place.
 
-        GluonCV's sort leaves the order of equal scores, and with it the AP, to chance; VOC's kit keeps theirs.
+        The metric's sort, as GluonCV's, leaves the order of equal scores, and with it the AP, to chance; VOC's kit keeps theirs.
         """
         scores = np.concatenate([np.empty(0)] + [found[2] for found in self.detections])
         ranks = np.empty(len(scores))

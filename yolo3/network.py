@@ -22,6 +22,7 @@ ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 1
 STRIDES = [8, 16, 32]
 CLASSES = {'voc': list(VOCDetection.CLASSES), 'coco': list(COCODetection.CLASSES)}
 PROBE_SECONDS = 20
+LARGEST_EXPONENT = 20  # of a box's size: e^20 anchors are a billion pixels
 
 
 def network_name(name):
@@ -80,7 +81,7 @@ class _Output(YOLOOutputV3):
 
 
 class _BoundedExp:
-    """MXNet's operators `F`; exp is the same for all that could be a box: e^20 anchors are a billion pixels."""
+    """MXNet's operators `F`; exp is the same for all that could be a box."""
 
     def __init__(self, F):
         self._operators = F
@@ -89,8 +90,8 @@ class _BoundedExp:
         return getattr(self._operators, name)
 
     def exp(self, x):
-        """exp(x), with x kept within -20 and 20."""
-        return self._operators.exp(self._operators.clip(x, -20, 20))
+        """exp(x), with x bounded."""
+        return self._operators.exp(self._operators.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT))
 
 
 def download_backbone(network):

@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from yolo3.cli import UserError
 from yolo3.files import replacing
-from yolo3.runtime import mx
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
 
@@ -70,6 +69,7 @@ class LossMeter:
 
     def update(self, losses):
         """losses: for each device its four losses, (b,) NDArrays."""
+        from yolo3.runtime import mx  # here: evaluation without MXNet shows progress too
         self._pending.append(([mx.nd.stack(*arrays).sum(axis=1) for arrays in losses],
                               sum(arrays[0].size for arrays in losses)))
         for sums in (self._pending[-1 - self.AHEAD][0] if len(self._pending) > self.AHEAD else ()):

@@ -10,8 +10,8 @@ from matplotlib.font_manager import FontProperties
 
 from yolo3.draw import FONT, draw, font_file
 from yolo3.files import replacing
+from yolo3.geometry import iou
 from yolo3.metrics import VOCMetric
-from gluoncv.utils.bbox import bbox_iou
 
 IOU = 0.5  # from where on a detection is of an object
 SHOWN = 6  # best and worst images, each
@@ -81,7 +81,7 @@ def confusion(label, ids, boxes, class_count):
     classes = label[:, 4].astype(int)
     difficult = label[:, 5] > 0 if label.shape[1] > 5 else np.zeros(len(label), bool)
     ends = np.array([0, 0, 1, 1])  # both ends of a box are included
-    overlaps = bbox_iou(label[:, :4] + ends, boxes + ends)
+    overlaps = iou(label[:, :4] + ends, boxes + ends)
     # An object that is also found as another class is found right all the same.
     order = np.argsort(-(overlaps + (classes[:, None] == ids)), axis=None, kind='stable')
     free, missed = np.ones(len(ids), bool), np.ones(len(label), bool)

@@ -1,12 +1,11 @@
 """The one place where MXNet is worked round: what it needs before its import, and the devices after it."""
 import ctypes
 import importlib.metadata
-import math
 import os
-import pathlib
 import sys
 
 from yolo3.cli import UserError, fail
+from yolo3.cpus import usable_cpus
 
 # What libmxnet and opencv-python take from the system, and the Debian / Ubuntu package that has it.
 SYSTEM_LIBRARIES = {'libgomp.so.1': 'libgomp1', 'libquadmath.so.0': 'libquadmath0',
@@ -17,35 +16,6 @@ CUDA_LIBRARIES = ('cuda_runtime/lib/libcudart.so.11.0', 'cuda_nvrtc/lib/libnvrtc
                   'nvtx/lib/libnvToolsExt.so.1', 'cublas/lib/libcublasLt.so.11', 'cublas/lib/libcublas.so.11',
                   'cufft/lib/libcufft.so.10', 'curand/lib/libcurand.so.10', 'cusparse/lib/libcusparse.so.11',
                   'cusolver/lib/libcusolver.so.11', 'nccl/lib/libnccl.so.2', 'cudnn/lib/libcudnn.so.8')
-
-
-def cgroup_quota(root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
-    """The CPUs that this process's control groups (version 1 or 2) grant it; infinity where none sets a limit."""
-    def read(*path):
-        try:
-            return pathlib.Path(*path).read_text()
-        except OSError:
-            return ''
-
-    quota = math.inf
-    for line in read(membership).splitlines():
-        _, controllers, group = line.split(':', 2)
-        if controllers and 'cpu' not in controllers.split(','):
-            continue
-        folder = pathlib.PurePath(root, 'cpu' if controllers else '', group.strip('/'))
-        # Any group on the way up may hold the limit; inside a container often only the topmost is to be seen.
-        for level in (folder, *folder.parents):
-            limit = (read(level, 'cpu.max') or
-                     read(level, 'cpu.cfs_quota_us') + read(level, 'cpu.cfs_period_us')).split()
-            if len(limit) == 2 and limit[0] not in ('max', '-1'):
-                quota = min(quota, int(limit[0]) / int(limit[1]))
-    return quota
-
-
-def usable_cpus():
-    """The logical processors this process may use. MXNet itself would take half of what the machine has."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return max(1, math.ceil(min(affinity, cgroup_quota())))
 
 
 def load_cuda():
@@ -75,6 +45,7 @@ def explained(error):
     return None
 
 
+# MXNet itself would take half of what the machine has.
 os.environ.setdefault('OMP_NUM_THREADS', str(usable_cpus()))
 # The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
 # own. There are then more than processors, so that all of them sleep between two loops: 46 -> 33 images/s from then on.

@@ -4,10 +4,8 @@ import numpy as np
 from yolo3.runtime import mx
 from mxnet import gluon
 
-from yolo3.augment import normalize, resize, to_original
-
-NMS = {'nms_thresh': 0.45, 'nms_topk': 400}  # GluonCV's evaluation settings
-SCORE_FLOOR = 0.01  # of GluonCV's network, fixed within it
+from yolo3.augment import normalize
+from yolo3.geometry import NMS_THRESH, NMS_TOPK, SCORE_FLOOR, resize, to_original
 
 
 def prepare(net, score_floor=SCORE_FLOOR):
@@ -16,8 +14,8 @@ def prepare(net, score_floor=SCORE_FLOOR):
     Returns what is to be called: `net` itself, or around it its NMS with another `score_floor`, 0..1: boxes that score
     less neither come out nor suppress others.
     """
-    net.set_nms(**NMS)
-    if score_floor != SCORE_FLOOR:
+    net.set_nms(NMS_THRESH, NMS_TOPK)
+    if score_floor != SCORE_FLOOR:  # GluonCV's network has that fixed within it
         net = OuterNMS(net, score_floor)
     net.hybridize()
     return net

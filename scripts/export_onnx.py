@@ -1,0 +1,235 @@
+"""Write a detector as ONNX: a .params file -> one .onnx file, batch norm folded and boxes decoded inside."""
+import json
+import os
+import sys
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run  # noqa: E402
+from yolo3.files import replacing  # noqa: E402
+from yolo3.geometry import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD  # noqa: E402
+from yolo3.network import LARGEST_EXPONENT, STRIDES, anchors_of, load_detector  # noqa: E402
+from mxnet.gluon import nn  # noqa: E402
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ImportError:
+    from yolo3.cli import fail
+    fail(UserError('Python has no module onnx here: pip install -r requirements-deploy.txt'))
+
+OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add nothing here
+
+
+def parse_args(argv=None):
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--params', required=True, metavar='FILE', help='the trained weights, a .params file')
+    add('--output', default='', metavar='FILE', help='the file to write; default: the .params file with .onnx')
+    add('--nms', action='store_true', help='suppress overlapping boxes inside too: one image in, final detections out')
+    add('--uint8-input', action='store_true', help="take the image's bytes, (B, H, W, 3) RGB, and normalise inside")
+    add('--heads', action='store_true', help="only the three raw outputs, for runtimes such as OpenCV's dnn")
+    add('--network', default=None, help='for a .params file without sidecar: its backbone; default: mobilenet1_0')
+    add('--dataset', default=None, choices=('voc', 'coco'), help='for a .params file without sidecar: its classes')
+    add('--classes', default='', help='for a .params file without sidecar: its classes a,b,c')
+    args = parser.parse_args(argv)
+    if args.nms and args.heads:
+        raise UserError('--nms and --heads: choose one, suppression needs the decoded boxes')
+    args.output = args.output or os.path.splitext(args.params)[0] + '.onnx'
+    check_output_file('--output', args.output)
+    return args
+
+
+class Graph:
+    """Nodes and constants of an ONNX graph under construction; a tensor is its name."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def add(self, op, *inputs, name='', outputs=1, **attributes):
+        """Append a node; arrays among the inputs become constants. Returns its output, or a list of several."""
+        name = name or '%s_%d' % (op.lower(), len(self.nodes))
+        inputs = [part if isinstance(part, str) else self.constant('%s.%d' % (name, position), part)
+                  for position, part in enumerate(inputs)]
+        results = [name] if outputs == 1 else ['%s:%d' % (name, number) for number in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, results, name, **attributes))
+        return results[0] if outputs == 1 else results
+
+    def constant(self, name, value):
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def conv(graph, name, x, block, norm=None, scale=None):
+    """A Conv2D with the BatchNorm after it folded in; `scale` multiplies the input's channels before."""
+    weight = block.weight.data().asnumpy().astype('float64')
+    bias = np.zeros(len(weight)) if block.bias is None else block.bias.data().asnumpy().astype('float64')
+    if norm is not None:
+        gamma, beta, mean, variance = [parameter.data().asnumpy().astype('float64') for parameter in (
+            norm.gamma, norm.beta, norm.running_mean, norm.running_var)]
+        if norm._kwargs['fix_gamma']:
+            gamma = np.ones_like(gamma)
+        factor = gamma / np.sqrt(variance + norm._kwargs['eps'])
+        weight, bias = weight * factor[:, None, None, None], beta + (bias - mean) * factor
+    if scale is not None:
+        weight = weight * scale[:, None, None]
+    settings = block._kwargs
+    return graph.add('Conv', x, graph.constant(name + '.weight', weight.astype('float32')),
+                     graph.constant(name + '.bias', bias.astype('float32')), name=name, kernel_shape=settings['kernel'],
+                     strides=settings['stride'], pads=settings['pad'] * 2, dilations=settings['dilate'],
+                     group=settings['num_group'])
+
+
+def layers(block, name):
+    """The (name, layer) pairs of nested Sequential blocks, in order."""
+    if isinstance(block, nn.HybridSequential):
+        return [pair for key, child in block._children.items() for pair in layers(child, '%s.%s' % (name, key))]
+    return [(name, block)]
+
+
+def sequence(graph, name, x, block, scale=None):
+    """The layers of a Sequential block, one after the other; `scale` is for the first convolution, see `conv`."""
+    pairs = layers(block, name)
+    for (path, layer), (_, following) in zip(pairs, pairs[1:] + [('', None)]):
+        if isinstance(layer, nn.Conv2D):
+            norm = following if isinstance(following, nn.BatchNorm) else None
+            x, scale = conv(graph, path, x, layer, norm, scale), None
+        elif isinstance(layer, nn.Activation) and layer._act_type == 'relu':
+            x = graph.add('Relu', x, name=path)
+        elif isinstance(layer, nn.LeakyReLU):
+            x = graph.add('LeakyRelu', x, name=path, alpha=layer._alpha)
+        elif not isinstance(layer, nn.BatchNorm):
+            raise TypeError('%s: no ONNX operator for %s' % (path, type(layer).__name__))
+    return x
+
+
+def heads(graph, net, x, scale=None):
+    """The raw outputs of GluonCV's YOLOV3 for the input x, (B, anchors * (5 + classes), H, W), the coarsest first."""
+    routes, results = [], []
+    for number, stage in enumerate(net.stages):
+        x, scale = sequence(graph, 'stages.%d' % number, x, stage, scale), None
+        routes.append(x)
+    routes.pop()
+    for number, (block, output) in enumerate(zip(net.yolo_blocks, net.yolo_outputs)):
+        x = sequence(graph, 'yolo_blocks.%d.body' % number, x, block.body)
+        tip = sequence(graph, 'yolo_blocks.%d.tip' % number, x, block.tip)
+        results.append(conv(graph, 'yolo_outputs.%d.prediction' % number, tip, output.prediction))
+        if routes:
+            x = sequence(graph, 'transitions.%d' % number, x, net.transitions[number])
+            x = graph.add('Resize', x, '', np.float32([1, 1, 2, 2]), name='upsample.%d' % number, mode='nearest',
+                          coordinate_transformation_mode='asymmetric', nearest_mode='floor')
+            x = graph.add('Concat', x, routes.pop(), name='concat.%d' % number, axis=1)
+    return results
+
+
+def decode(graph, head, output, num_class):
+    """Boxes (B, n, 4), corners in input pixels, and scores (B, n, num_class) of one raw output, as YOLOOutputV3's.
+
+    The n predictions are ordered by row, column and anchor.
+    """
+    anchors = output.anchors.data().asnumpy().reshape(-1, 2)
+    head = graph.add('Transpose', head, perm=[0, 2, 3, 1])
+    # A 0 keeps the dimension that is there: batch, rows, columns.
+    cells = graph.add('Reshape', head, [0, 0, 0, len(anchors), 5 + num_class])
+    centre, extent, objectness, classes = graph.add('Split', cells, [2, 2, 1, num_class], outputs=4, axis=-1)
+    shape = graph.add('Shape', head)
+    rows, columns = [graph.add('Gather', shape, axis) for axis in (1, 2)]
+    across, down = [graph.add('Cast', graph.add('Range', np.int64(0), count, np.int64(1)), to=TensorProto.FLOAT)
+                    for count in (columns, rows)]
+    ones = graph.add('Concat', [1], graph.add('Unsqueeze', rows, [0]), graph.add('Unsqueeze', columns, [0]), [1, 1],
+                     axis=0)
+    corner = graph.add('Concat', graph.add('Expand', graph.add('Reshape', across, [1, 1, -1, 1, 1]), ones),
+                       graph.add('Expand', graph.add('Reshape', down, [1, -1, 1, 1, 1]), ones), axis=-1)
+    centre = graph.add('Mul', graph.add('Add', graph.add('Sigmoid', centre), corner), np.float32(output._stride))
+    extent = graph.add('Clip', extent, np.float32(-LARGEST_EXPONENT), np.float32(LARGEST_EXPONENT))
+    half = graph.add('Mul', graph.add('Exp', extent), anchors / 2)
+    boxes = graph.add('Concat', graph.add('Sub', centre, half), graph.add('Add', centre, half), axis=-1)
+    scores = graph.add('Mul', graph.add('Sigmoid', classes), graph.add('Sigmoid', objectness))
+    return graph.add('Reshape', boxes, [0, -1, 4]), graph.add('Reshape', scores, [0, -1, num_class])
+
+
+def suppress(graph, boxes, scores):
+    """Final boxes (n, 4), scores (n,) and classes (n,) of one image, the best first, as GluonCV's box_nms."""
+    # Of all classes together only the best 400 scores take part. The operator has no such setting, but its threshold
+    # may be computed: it is the 401st score.
+    flat = graph.add('Concat', graph.add('Reshape', scores, [-1]), np.zeros(NMS_TOPK + 1, 'float32'), axis=0)
+    best, _ = graph.add('TopK', flat, [NMS_TOPK + 1], outputs=2)
+    threshold = graph.add('Max', graph.add('Gather', best, [NMS_TOPK], axis=0), np.float32([SCORE_FLOOR]))
+    chosen = graph.add('NonMaxSuppression', boxes, graph.add('Transpose', scores, perm=[0, 2, 1]), np.int64([NMS_KEPT]),
+                       np.float32([NMS_THRESH]), threshold)
+    boxes, scores = [graph.add('Squeeze', tensor, [0]) for tensor in (boxes, scores)]
+    classes, numbers = [graph.add('Gather', chosen, column, axis=1) for column in (1, 2)]
+    scores = graph.add('GatherND', scores, graph.add('Concat', graph.add('Unsqueeze', numbers, [1]),
+                                                     graph.add('Unsqueeze', classes, [1]), axis=1))
+    count = graph.add('Min', graph.add('Shape', scores), np.int64([NMS_KEPT]))
+    scores, order = graph.add('TopK', scores, count, outputs=2)
+    return (graph.add('Gather', boxes, graph.add('Gather', numbers, order)), scores,
+            graph.add('Gather', classes, order))
+
+
+def export(net, info, nms=False, uint8_input=False, only_heads=False):
+    """The ONNX model of a detector on the CPU; `net` and `info` as of `load_detector`, the rest as the flags.
+
+    Input: `images`, float32 (B, 3, H, W), RGB, normalised with the metadata's mean and std after division by 255; or
+    uint8 (B, H, W, 3). H and W are multiples of 32. Outputs: `boxes` (B, N, 4) float32, corners in input pixels;
+    `scores` (B, N, classes) float32; `classes` (B, N) int64, the best of each. With nms B is 1, and they are (n, 4),
+    (n,), (n,), the best first, n at most 100. With only_heads: `head_32`, `head_16`, `head_8`, raw.
+    """
+    graph, x, scale = Graph(), 'images', None
+    if uint8_input:
+        # The mean is taken off before the first convolution pads with zeros; the division is folded into its weights.
+        x = graph.add('Transpose', graph.add('Cast', x, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+        x = graph.add('Sub', x, 255 * np.float32(MEAN).reshape(1, 3, 1, 1))
+        scale = 1 / (255 * np.float64(STD))
+    raw, num_class = heads(graph, net, x, scale), len(info['classes'])
+    batch = 1 if nms else 'batch'
+    if only_heads:
+        results = [('head_%d' % output._stride, tensor, TensorProto.FLOAT,
+                    ['batch', 3 * (5 + num_class), 'height/%d' % output._stride, 'width/%d' % output._stride])
+                   for output, tensor in zip(net.yolo_outputs, raw)]
+    else:
+        decoded = [decode(graph, head, output, num_class) for head, output in zip(raw, net.yolo_outputs)]
+        boxes, scores = [graph.add('Concat', *parts, name=name, axis=1)
+                         for name, parts in zip(('all_boxes', 'all_scores'), zip(*decoded))]
+        if nms:
+            boxes, scores, classes = suppress(graph, boxes, scores)
+            shapes = ['detections', 4], ['detections'], ['detections']
+        else:
+            classes = graph.add('ArgMax', scores, axis=-1, keepdims=0)
+            shapes = [batch, 'predictions', 4], [batch, 'predictions', num_class], [batch, 'predictions']
+        results = list(zip(('boxes', 'scores', 'classes'), (boxes, scores, classes),
+                           (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT64), shapes))
+    for name, tensor, _, _ in results:
+        graph.nodes.append(helper.make_node('Identity', [tensor], [name], name))
+    inputs = helper.make_tensor_value_info('images', *(
+        (TensorProto.UINT8, [batch, 'height', 'width', 3]) if uint8_input else
+        (TensorProto.FLOAT, [batch, 3, 'height', 'width'])))
+    outputs = [helper.make_tensor_value_info(name, kind, shape) for name, _, kind, shape in results]
+    model = helper.make_model(helper.make_graph(graph.nodes, 'yolo3', [inputs], outputs, graph.constants),
+                              opset_imports=[helper.make_opsetid('', OPSET)], ir_version=IR_VERSION,
+                              producer_name='scripts/export_onnx.py')
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in {
+        'network': info['network'], 'classes': list(info['classes']), 'dataset': info['dataset'],
+        'data_shape': info['data_shape'], 'anchors': anchors_of(net), 'strides': STRIDES, 'mean': MEAN, 'std': STD,
+    }.items()})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def main():
+    args = parse_args()
+    net, info = load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
+    model = export(net, info, args.nms, args.uint8_input, args.heads)
+    with replacing(args.output) as temporary:
+        with open(temporary, 'wb') as file:
+            file.write(model.SerializeToString())
+    print('%s: %.1f MB; in %s; out %s' % (args.output, os.path.getsize(args.output) / 1e6, *[
+        ', '.join('%s (%s)' % (part.name, ', '.join(side.dim_param or str(side.dim_value)
+                                                    for side in part.type.tensor_type.shape.dim)) for part in parts)
+        for parts in (model.graph.input, model.graph.output)]))
+
+
+if __name__ == '__main__':
+    run(main)
