@@ -311,6 +311,7 @@ def stock_epoch(args):
     images = dataset(args)
     net, trainer = network_and_trainer(images.classes, args.backbone_params)
     batches = stock_pipeline.loader(images, net, args.sizes, args.batch_size, 1)
+    net.hybridize()  # anew: the loader ran it for its shapes
     start = time.time()
     for batch in batches:
         stock_pipeline.train_step(net, batch, trainer)
