@@ -16,6 +16,7 @@ from test_export_onnx import ROOT, detector, export_onnx, inputs, pictures, raw_
 
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 import benchmark
+from benchmarks import infer
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -23,16 +24,16 @@ def test_each_runtime_runs_the_same_network(tmp_path):
     pytest.importorskip('openvino')
     net, info = detector()
     args = argparse.Namespace(int8='')
-    assert set(benchmark.infer_files(args, net, info, str(tmp_path))) == {
+    assert set(infer.write_files(args, net, info, str(tmp_path))) == {
         'mxnet, stock', 'mxnet, ours', 'onnxruntime', 'openvino float32', 'openvino'}
     x = inputs(pictures((96, 96)))
     expected = raw_heads(net, x)
-    for name, forward in (('onnxruntime', benchmark.onnxruntime_forward),
-                          ('openvino float32', benchmark.openvino_forward)):
+    for name, forward in (('onnxruntime', infer.onnxruntime_forward),
+                          ('openvino float32', infer.openvino_forward)):
         found = forward(argparse.Namespace(only=name, folder=str(tmp_path)))(x.asnumpy())()
         for number, true in enumerate(expected):
             np.testing.assert_allclose(found[number], true, atol=1e-3)
-    benchmark.mxnet_forward(argparse.Namespace(only='mxnet, ours', folder=str(tmp_path)))(x.asnumpy())()
+    infer.mxnet_forward(argparse.Namespace(only='mxnet, ours', folder=str(tmp_path)))(x.asnumpy())()
     mx.nd.waitall()
 
 
@@ -41,7 +42,7 @@ def test_an_int8_file_of_another_network_is_refused(tmp_path):
     onnx.save(export_onnx.export(net, dict(info, classes=['a', 'b', 'c'])), str(tmp_path / 'other.onnx'))
     for name in 'other.onnx', 'gone.onnx':
         with pytest.raises(UserError, match=name):
-            benchmark.infer_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
+            infer.write_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
 
 
 def test_the_table_has_a_line_a_row(capsys):

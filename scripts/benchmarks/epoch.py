@@ -1,0 +1,49 @@
+"""An epoch against the stock pipeline's, and the memory that it takes."""
+import logging
+import statistics
+import time
+
+from benchmarks import measure, stock_pipeline
+from benchmarks.training import dataset, network_and_trainer
+from yolo3.runtime import mx
+import train_yolo3_mobilenet as training
+from yolo3.cli import StopSignal
+from yolo3.loader import Requests, train_loader
+
+
+def figures(args):
+    """Seconds an epoch with one worker; MB of the main process and of the worker after each of --epochs."""
+    if args.only:
+        return {'stock': stock_epoch, 'ours': our_epochs}[args.only](args)
+    results = measure.by_turns(args, ('stock', 'ours'))
+    return dict(measure.medians(results),
+                **{'ours / stock': measure.ratio(results, 'seconds an epoch', 'ours', 'stock')})
+
+
+def stock_epoch(args):
+    images = dataset(args)
+    net, trainer = network_and_trainer(images.classes, args.backbone_params)
+    batches = stock_pipeline.loader(images, net, args.sizes, args.batch_size, 1)
+    net.hybridize()  # anew: the loader ran it for its shapes
+    start = time.time()
+    for batch in batches:
+        stock_pipeline.train_step(net, batch, trainer)
+    return {'seconds an epoch': time.time() - start}
+
+
+def our_epochs(args):
+    images = dataset(args)
+    net, trainer = network_and_trainer(images.classes, args.backbone_params)
+    requests = Requests(len(images), args.batch_size, args.sizes, seed=1)
+    batches = train_loader(images, requests, 1)
+    flags = training.parse_args(['--batch-size', str(args.batch_size), '--lr', '1e-6', '--log-interval', '0'])
+    stop, logger = StopSignal(), logging.getLogger('benchmark')
+    memory, times = {}, []
+    for number in range(args.epochs):
+        state = {'epoch': number, 'batch': requests.batches(number).start, 'losses': None}
+        start = time.time()
+        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, stop)
+        times.append(time.time() - start)
+        memory['MB after epoch %d, main' % (number + 1)] = measure.resident('self')
+        memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(batches._worker_pool._pool[0].pid)
+    return dict({'seconds an epoch': statistics.median(times)}, **memory)
