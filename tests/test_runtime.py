@@ -208,3 +208,17 @@ def test_copies_take_no_threads_unless_the_user_says_so(imported):
     code = 'import os, yolo3.runtime; print(os.environ["MXNET_CPU_PARALLEL_SIZE"])'
     assert imported(code).stdout == '2147483647\n'
     assert imported('import os; os.environ["MXNET_CPU_PARALLEL_SIZE"] = "7"; ' + code).stdout == '7\n'
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallinfo'), reason='the C library is not glibc')
+def test_large_arrays_come_from_the_heap_not_the_system(imported):
+    code = '''import ctypes
+class MallInfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in 'arena ordblks smblks hblks a b c d e f'.split()]
+mallinfo = ctypes.CDLL(None).mallinfo
+mallinfo.restype = MallInfo
+before = mallinfo().hblks  # blocks that the system gave one by one
+block = bytes(2 ** 27)
+print(mallinfo().hblks - before)'''
+    assert imported(code).stdout == '1\n'
+    assert imported('import yolo3.runtime; ' + code).stdout == '0\n'
