@@ -113,7 +113,8 @@ def test_gluoncv_compatible_numbers_are_of_gluoncvs_own_pipeline(run, params, sq
         size, metric = entry['data_shape'], VOCMApMetric(0.5, ['red', 'blue'])
         transform = YOLO3DefaultValTransform(size, size)
         for index in range(len(images)):
-            image, label = transform(*images[index])
+            image, label = images[index]
+            image, label = transform(mx.nd.array(image, dtype='uint8'), label)
             ids, scores, boxes = net(image.expand_dims(0))
             label = label[None]
             metric.update([boxes.clip(0, size)], [ids], [scores], [label[:, :, :4]], [label[:, :, 4:5]],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from yolo3 import runtime
+from yolo3 import libraries, runtime
 from yolo3.cli import UserError
 from yolo3.runtime import mx
 
@@ -92,6 +92,11 @@ def test_what_is_missing_is_one_line(imported, modules, words):
         assert word in done.stderr
 
 
+def test_without_mxnet_too(imported):
+    done = imported('import yolo3.deploy', cv2='raise ImportError("libGL.so.1%s")' % NOT_FOUND)
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'libgl1' in done.stderr
+
+
 def test_any_other_error_keeps_its_traceback(imported):
     done = imported('import yolo3.runtime', mxnet='raise OSError("libmxnet.so: file too short")')
     assert done.returncode == 1
@@ -101,7 +106,7 @@ def test_any_other_error_keeps_its_traceback(imported):
 def test_cuda_wheels_are_loaded_in_order(tmp_path, monkeypatch):
     (tmp_path / 'mxnet_cu112-1.9.1.dist-info').mkdir()
     (tmp_path / 'mxnet_cu112-1.9.1.dist-info' / 'METADATA').write_text('Name: mxnet-cu112\nVersion: 1.9.1\n')
-    there = [library for library in runtime.CUDA_LIBRARIES if 'nccl' not in library]
+    there = [library for library in libraries.CUDA_LIBRARIES if 'nccl' not in library]
     for library in there:
         path = tmp_path / 'nvidia' / library
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,15 @@ import json
 import os
 import sys
 
+from yolo3.cli import UserError
+from yolo3.cpus import usable_cpus
+from yolo3.libraries import check_opencv
+
+check_opencv()  # demo and eval import this file first
+
 import cv2
 import numpy as np
 
-from yolo3.cli import UserError
-from yolo3.cpus import usable_cpus
 from yolo3.geometry import NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, resize, to_original
 
 # On its import OpenVINO would report to Google Analytics, from a process that it forks off a thread: with MXNet loaded

@@ -6,8 +6,8 @@ import numpy as np
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# Non-maximum suppression as GluonCV evaluates: the IoU within a class, how many boxes of all classes take part, how many
-# are left at most, and the score from which on a box takes part.
+# Non-maximum suppression as GluonCV evaluates: the IoU within a class, how many boxes of all classes take part, how
+# many are left at most, and the score from which on a box takes part.
 NMS_THRESH, NMS_TOPK, NMS_KEPT = 0.45, 400, 100
 SCORE_FLOOR = 0.01
 

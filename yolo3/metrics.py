@@ -75,7 +75,7 @@ class VOCMetric:
         return {name: float(value) for name, value in zip(names, values)}
 
     def curves(self):
-        """For each class (recall, precision), arrays over its detections by falling score; recall None without objects.
+        """For each class (recall, precision), arrays over its detections by falling score; no recall without objects.
         """
         self._match()
         return list(self._metric.recall_precision())

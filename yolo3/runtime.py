@@ -4,18 +4,9 @@ import importlib.metadata
 import os
 import sys
 
-from yolo3.cli import UserError, fail
+from yolo3.cli import UserError
 from yolo3.cpus import usable_cpus
-
-# What libmxnet and opencv-python take from the system, and the Debian / Ubuntu package that has it.
-SYSTEM_LIBRARIES = {'libgomp.so.1': 'libgomp1', 'libquadmath.so.0': 'libquadmath0',
-                    'libGL.so.1': 'libgl1', 'libgthread-2.0.so.0': 'libglib2.0-0'}
-
-# What the GPU build of MXNet takes from NVIDIA's wheels, each after those it needs itself.
-CUDA_LIBRARIES = ('cuda_runtime/lib/libcudart.so.11.0', 'cuda_nvrtc/lib/libnvrtc.so.11.2',
-                  'nvtx/lib/libnvToolsExt.so.1', 'cublas/lib/libcublasLt.so.11', 'cublas/lib/libcublas.so.11',
-                  'cufft/lib/libcufft.so.10', 'curand/lib/libcurand.so.10', 'cusparse/lib/libcusparse.so.11',
-                  'cusolver/lib/libcusolver.so.11', 'nccl/lib/libnccl.so.2', 'cudnn/lib/libcudnn.so.8')
+from yolo3.libraries import CUDA_LIBRARIES, check_opencv, give_up
 
 
 def load_cuda():
@@ -27,22 +18,6 @@ def load_cuda():
     for library in CUDA_LIBRARIES:
         if (wheels / library).exists():  # those of a system-wide CUDA 11 are found without our help
             ctypes.CDLL(str(wheels / library), ctypes.RTLD_GLOBAL)
-
-
-def explained(error):
-    """The UserError for a Python module or shared library that an import lacked; None for any other error."""
-    if isinstance(error, ModuleNotFoundError):
-        return UserError('Python has no module %s here; bash scripts/setup.sh makes .venv, where .venv/bin/python has '
-                         'all that is needed (or: pip install -r requirements-cpu.txt)' % error.name)
-    name = str(error).split(':')[0]
-    if name in SYSTEM_LIBRARIES:
-        return UserError('the system lacks %s (Debian package %s); all that is needed: apt-get install -y %s'
-                         % (name, SYSTEM_LIBRARIES[name], ' '.join(SYSTEM_LIBRARIES.values())))
-    if name == 'libcuda.so.1' or any(library.endswith('/' + name) for library in CUDA_LIBRARIES):
-        return UserError('the installed MXNet is the GPU build and lacks %s (%s); scripts/setup.sh --cpu installs the '
-                         'CPU build' % (name, 'part of the NVIDIA driver' if name == 'libcuda.so.1' else
-                                        'it comes with pip install -r requirements.txt'))
-    return None
 
 
 def keep_memory():
@@ -74,21 +49,17 @@ try:
         if alias not in np.__dict__:
             setattr(np, alias, kind)
     load_cuda()
+    check_opencv()
     import cv2
     import mxnet as mx
     import gluoncv
 except (ImportError, OSError) as error:
-    if explained(error) is None:
-        raise
-    fail(explained(error))
+    give_up(error)
 finally:
     del sys.modules['torch']
     if torch is not None:
         sys.modules['torch'] = torch
 
-if not hasattr(cv2, 'imread'):
-    fail(UserError('the cv2 module is in pieces, as where opencv-python and opencv-python-headless were installed '
-                   'over each other or pip was stopped: pip uninstall both, then pip install opencv-python==4.11.0.86'))
 cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork
 
 
