@@ -227,3 +227,4 @@ block = bytes(2 ** 27)
 print(mallinfo().hblks - before)'''
     assert imported(code).stdout == '1\n'
     assert imported('import yolo3.runtime; ' + code).stdout == '0\n'
+    assert imported('import yolo3.runtime; ' + code, env={'MALLOC_ARENA_TEST': '8'}).stdout == '1\n'

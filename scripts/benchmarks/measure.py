@@ -8,6 +8,10 @@ import sys
 import tempfile
 import time
 
+# What stock MXNet runs with: its own choices and glibc's.
+STOCK = {'OMP_NUM_THREADS': str(max(1, os.cpu_count() // 2)), 'MXNET_CPU_PARALLEL_SIZE': '200000',
+         'MALLOC_ARENA_TEST': '8'}
+
 
 def by_turns(args, runs, settings=()):
     """The JSON that each of `runs` prints when run alone, with the flags `settings` too, args.rounds times:
@@ -15,9 +19,7 @@ def by_turns(args, runs, settings=()):
     results = {name: [] for name in runs}
     for _ in range(args.rounds):
         for name in runs:
-            env = dict(os.environ)
-            if name.endswith('stock'):
-                env['OMP_NUM_THREADS'] = str(max(1, os.cpu_count() // 2))  # MXNet's own choice
+            env = dict(os.environ, **(STOCK if name.endswith('stock') else {}))
             with tempfile.NamedTemporaryFile(suffix='.json') as file:
                 command = [sys.executable, *sys.argv, *settings, '--only', name, '--json', file.name]
                 subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
