@@ -1,4 +1,5 @@
-"""Draw what a trained detector finds in pictures and videos: weights -> annotated pictures, a list, JSON."""
+"""Draw what a trained detector finds in pictures and videos, live or in a browser: weights -> annotated pictures."""
+import contextlib
 import functools
 import glob
 import os
@@ -8,7 +9,7 @@ import sys
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 
-from yolo3 import deploy, progress
+from yolo3 import deploy, live, progress
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
 from yolo3.datasets import EXTENSIONS
 from yolo3.draw import draw, font_file
@@ -31,6 +32,11 @@ def parse_args(argv=None):
     add('--out-dir', default='detections', help='folder that the annotated pictures are written to')
     add('--thresh', type=float, default=0.5, help='smallest score to show, 0..1')
     add('--json', default='', metavar='FILE', help='write the detections to this file too')
+    add('--source', default='', help='instead of IMAGES, live: 0 is the first camera, or a video, or rtsp://...; in a '
+        'window, which q ends, or where there is none into a video in --out-dir, which Ctrl-C ends')
+    add('--serve', action='store_true', help='instead of IMAGES, a page and a JSON API, see docs/deploy.md')
+    add('--host', default='127.0.0.1', help='address that --serve listens at; 0.0.0.0 is all: everybody may use it')
+    add('--port', type=int, default=8000, help='port that --serve listens at; 0: any that is free')
     add('--data-shape', type=int, default=0, help="input size of the network, pixels; default: the training's")
     add('--network', default=None, help='for a .params file without sidecar: its backbone; default: mobilenet1_0')
     add('--dataset', default=None, choices=('voc', 'coco'), help='for a .params file without sidecar: its classes')
@@ -44,6 +50,11 @@ def parse_args(argv=None):
         raise UserError('--thresh %g: must be from 0 to 1' % args.thresh)
     if args.data_shape < 0 or args.data_shape % 32:
         raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
+    if (args.source or args.serve) and (args.inputs or args.images or args.json or args.source and args.serve):
+        raise UserError('%s: not together with %s' % ('--serve' if args.serve else '--source', (
+            args.inputs + args.images + ['--json' if args.json else '--source'])[0]))
+    if not 0 <= args.port < 2 ** 16:
+        raise UserError('--port %d: must be from 0 to 65535' % args.port)
     check_output_file('--json', args.json)
     return args
 
@@ -102,8 +113,9 @@ def video(path, out_dir, look, taken):
     rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     records, writer = [], None
     try:
-        with progress.bar(max(0, count) or None, os.path.basename(path), 'frame') as frames:
-            for number, image in enumerate(images_of(capture)):
+        with progress.bar(max(0, count) or None, os.path.basename(path), 'frame') as bar, \
+                contextlib.closing(live.frames(capture)) as images:
+            for number, image in enumerate(images):
                 height, width = image.shape[:2]
                 if not writer:
                     writer, target = open_writer(out_dir, path, rate if rate > 0 else 25, (width, height), taken)
@@ -112,21 +124,13 @@ def video(path, out_dir, look, taken):
                 show('%s:%d' % (path, number), detections)
                 records.append({'file': path, 'frame': number, 'width': width, 'height': height, 'picture': target,
                                 'detections': detections})
-                frames.update()
+                bar.update()
     finally:
         if writer:
             writer.release()  # what was written so far can be played, even after Ctrl-C
     if not records:
         raise UserError('cannot read video %s: not a video, or of a kind that this OpenCV cannot decode' % path)
     return records
-
-
-def images_of(capture):
-    """The frames of a cv2.VideoCapture, (H, W, 3) uint8 RGB."""
-    good, frame = capture.read()
-    while good:
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        good, frame = capture.read()
 
 
 def open_writer(out_dir, path, rate, size, taken):
@@ -137,6 +141,36 @@ def open_writer(out_dir, path, rate, size, taken):
         if writer.isOpened():
             return writer, target
     raise UserError('%s: this OpenCV can write a video neither as MPEG-4 nor as Motion JPEG' % path)
+
+
+def watch(source, out_dir, look):
+    """Draw what `look` finds in the frames of --source as they come, and the frame rate. Raises UserError."""
+    capture = live.open_source(source)
+    is_file = os.path.exists(source) and not source.isdigit()
+    name = source if is_file else 'live'  # an address may have a password in it
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 0 < rate < 1000 else 25  # some cameras do not know
+    measured, screen, windowed = live.Rate(), None, live.has_window()
+    try:
+        with contextlib.closing(live.frames(capture, newest=not is_file)) as images:
+            for number, image in enumerate(images):
+                if not screen and windowed:
+                    screen = live.Window(name, rate if is_file else 0)
+                elif not screen:
+                    writer, target = open_writer(out_dir, name, rate, image.shape[1::-1], {os.path.realpath(source)})
+                    screen = live.Recording(writer, rate, timed=not is_file)
+                    print('no window here: drawing into %s' % target, file=sys.stderr)
+                detections = look(image)
+                show('%s:%d' % (name, number), detections)
+                drawn = cv2.cvtColor(draw(image, detections), cv2.COLOR_RGB2BGR)
+                live.write_rate(drawn, measured.tick())
+                if not screen.show(drawn):
+                    break
+    finally:
+        if screen:
+            screen.close()
+    if not screen:
+        raise UserError('--source %s: not a single frame came' % source)
 
 
 def detector(args):
@@ -156,23 +190,31 @@ def main():
     args = parse_args()
     names = args.inputs + args.images
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
-    if not paths:
+    if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
     detect, info = detector(args)
-    make_output_folder('--out-dir', args.out_dir)
+    if not args.serve:
+        make_output_folder('--out-dir', args.out_dir)
     escaped = [name for name in info['classes'] if not font_file(name)]
     if escaped:
         print('no font here has the letters of %s: drawn as escapes; install one, such as fonts-noto-cjk'
               % ', '.join(escaped), file=sys.stderr)
 
-    def look(image):
+    def look(image, thresh=args.thresh):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], the box in the image's pixels."""
         ids, scores, boxes = detect([image], args.data_shape or info['data_shape'])[0]
         return [{'class': info['classes'][number], 'score': round(float(score), 4),
                  'box': [round(float(value), 2) for value in box]}
-                for number, score, box in zip(ids, scores, boxes) if score >= args.thresh]
+                for number, score, box in zip(ids, scores, boxes) if score >= thresh]
 
     sys.stdout.reconfigure(errors='backslashreplace')  # for names that the terminal's encoding lacks
+    if args.serve:
+        from yolo3 import serve  # here, as the others need no web framework
+        serve.run(look, os.path.basename(args.params), args.thresh, args.host, args.port)
+        return
+    if args.source:
+        watch(args.source, args.out_dir, look)
+        return
     taken = {os.path.realpath(path) for path in paths}  # no input is written over
     records, failed = [], False
     with progress.bar(len(paths), 'demo', 'file') as files:

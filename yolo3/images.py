@@ -24,14 +24,18 @@ class ImageFile:
     annotated: the (width, height) that its boxes were drawn on, where known. Some labelling tools heed the quarter
     turns of EXIF data and some do not: one is left undone where that is the size without it. Otherwise all turns are
     heeded, as viewers do. `orientation` is the EXIF value, None without; `heeded` says whether it counts.
+
+    content: the file's bytes where they are here already, `path` being only what messages call it. formats: Pillow's
+    names of those to read, None for all: some decoders are better kept from what strangers send.
     """
 
-    def __init__(self, path, annotated=None):
-        self._path = path
+    def __init__(self, path, annotated=None, content=None, formats=None):
+        self._path, self._content, self._formats = path, content, formats
         try:
-            with open(path, 'rb') as file:
-                self._content = file.read()
-            with Image.open(io.BytesIO(self._content)) as image:
+            if content is None:
+                with open(path, 'rb') as file:
+                    self._content = file.read()
+            with Image.open(io.BytesIO(self._content), formats=formats) as image:
                 self._opencv = image.format in OPENCV and not image.has_transparency_data
                 tiff = image.format == 'TIFF'
                 if tiff:  # its size is the turned one from Pillow 11.2 on
@@ -71,7 +75,7 @@ class ImageFile:
     def _convert(self, reduction):
         """As `_decode`, by Pillow, which is slower and knows more."""
         Loading.LOAD_TRUNCATED_IMAGES = False  # GluonCV's import turns it on: half an image without a word
-        with Image.open(io.BytesIO(self._content)) as image:
+        with Image.open(io.BytesIO(self._content), formats=self._formats) as image:
             if image.mode in ('I', 'F'):
                 raise ValueError('its colours are 32-bit numbers of an unknown range: save it with 8 bits a colour')
             if image.mode.startswith('I;16'):  # Pillow would clip it

@@ -75,7 +75,7 @@ class VOCMetric:
         return {name: float(value) for name, value in zip(names, values)}
 
     def curves(self):
-        """For each class (recall, precision), arrays over its detections by falling score; no recall without objects.
+        """Each class's (recall, precision), arrays over its detections by falling score; recall None without objects.
         """
         self._match()
         return list(self._metric.recall_precision())
@@ -97,7 +97,8 @@ class VOCMetric:
     def _ranks(self):
         """For each image its scores replaced by distinct numbers in the same order, equal ones by place.
 
-        The metric's sort, as GluonCV's, leaves the order of equal scores, and with it the AP, to chance; VOC's kit keeps theirs.
+        The metric's sort, as GluonCV's, leaves the order of equal scores, and with it the AP, to chance; VOC's kit
+        keeps theirs.
         """
         scores = np.concatenate([np.empty(0)] + [found[2] for found in self.detections])
         ranks = np.empty(len(scores))
