@@ -113,14 +113,15 @@ def stages(images, args, mixup, kind):
                watch(augment, 'draw_colour', 'draw colour'), watch(augment, 'draw_view', 'draw crop'),
                watch(cv2, 'transform', 'colour'), watch(cv2, 'copyMakeBorder', 'expand, blend'),
                watch(cv2, 'addWeighted', 'expand, blend'), watch(cv2, 'resize', 'resize'), watch(cv2, 'flip', 'flip'),
-               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'stack_train', 'stack into shared memory')]
+               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'together', 'stack into the batch')]
     requests = ours.Requests(len(images), args.batch_size, args.sizes, seed=1)
     samples = ours.TrainSamples(images, ANCHORS)
     count, start = 0, time.process_time()
     for epoch_ in range(3):
         requests.begin(epoch_, mixup)
         for batch in requests:
-            ours.stack_train([samples[request] for request in batch], mx.Context('cpu_shared', 0))
+            for parts in ours.stack_train([samples[request] for request in batch]):
+                ours.together(parts, mx.cpu())
             count += len(batch)
     total = time.process_time() - start
     for owner, name, real in watched:
@@ -194,7 +195,7 @@ def seconds(action, count):
 def some_batch(args, num_class=80, boxes=8):
     """A batch of noise with random boxes, as `train_loader` gives it."""
     import numpy as np
-    from yolo3.loader import stack_train
+    from yolo3.loader import stack_train, together
     from yolo3.network import ANCHORS
     from yolo3.runtime import mx
     from yolo3.targets import sparse_targets
@@ -206,7 +207,7 @@ def some_batch(args, num_class=80, boxes=8):
         samples.append((generator.randint(0, 256, (size, size, 3)).astype('uint8'), label,
                         sparse_targets(label, generator.randint(0, num_class, boxes), np.ones(boxes), size, ANCHORS),
                         np.float32(1)))
-    return stack_train(samples, mx.cpu())
+    return [together(parts, mx.cpu()) for parts in stack_train(samples)]
 
 
 def network_and_trainer():
@@ -318,7 +319,7 @@ def our_epoch(args):
         training.train_epoch(flags, net, trainer, loader_, [mx.cpu()], state, logger, stop)
         times.append(time.time() - start)
         figures['MB after epoch %d, main' % (number + 1)] = resident('self')
-        figures['MB after epoch %d, worker' % (number + 1)] = resident(loader_._worker_pool._pool[0].pid)
+        figures['MB after epoch %d, worker' % (number + 1)] = resident(loader_.workers.processes[0].pid)
     return dict({'seconds an epoch': statistics.median(times)}, **figures)
 
 

@@ -9,12 +9,16 @@ from yolo3.runtime import mx
 import train_yolo3_mobilenet as training
 from yolo3 import checkpoint, network
 from yolo3.cli import UserError
+from yolo3.progress import LOSSES
+
+STATE = {'epoch': 1, 'batch': 7, 'losses': None, 'best_map': -1.0, 'settings': {'--seed': 1},
+         'history': [dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)]}
 
 
 def run(classes=('a', 'b'), devices=(mx.cpu(),), momentum=0.9):
     net = network.build('mobilenet0_25', list(classes))
     net.collect_params().reset_ctx(list(devices))
-    return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False),
+    return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False, accumulate=1),
                                        net)
 
 
@@ -36,7 +40,7 @@ def test_weights_momentum_and_state_come_back(tmp_path):
     path = str(tmp_path / 'run.npz')
     net, trainer = run()
     step(net, trainer)
-    state = {'epoch': 3, 'best_map': 0.5, 'history': [{'epoch': 0, 'lr': 1e-3}]}
+    state = dict(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5])
     checkpoint.save(path, net, trainer, state)
     again, other_trainer = run()
     assert checkpoint.load(path, again, other_trainer) == state
@@ -53,7 +57,7 @@ def test_momentum_reaches_every_device(tmp_path):
     path, devices = str(tmp_path / 'run.npz'), [mx.cpu(0), mx.cpu(1)]
     net, trainer = run(devices=devices)
     step(net, trainer, devices)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     net, trainer = run(devices=devices)
     checkpoint.load(path, net, trainer)
     for device, updater in zip(devices, trainer._updaters):
@@ -66,7 +70,7 @@ def test_running_statistics_of_each_device_come_back(tmp_path):
     net, trainer = run(devices=devices)
     for seed in 1, 2:  # the trainer's first step gives all devices the first one's
         step(net, trainer, devices, seed)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     again, trainer = run(devices=devices)
     checkpoint.load(path, again, trainer)
     for device in devices:
@@ -80,14 +84,14 @@ def test_no_momentum(tmp_path):
     path = str(tmp_path / 'run.npz')
     net, trainer = run(momentum=0)
     step(net, trainer)
-    checkpoint.save(path, net, trainer, {'epoch': 1})
-    assert checkpoint.load(path, *run(momentum=0)) == {'epoch': 1}
+    checkpoint.save(path, net, trainer, STATE)
+    assert checkpoint.load(path, *run(momentum=0)) == STATE
 
 
 def test_damage_is_noticed(tmp_path):
     path = tmp_path / 'run.npz'
     net, trainer = run()
-    checkpoint.save(str(path), net, trainer, {})
+    checkpoint.save(str(path), net, trainer, STATE)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
@@ -104,7 +108,7 @@ def test_pickles_are_refused(tmp_path):
         checkpoint.load(path, *run())
     net, trainer = run()
     step(net, trainer)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             assert np.lib.format.read_magic(archive.open(name)) == (1, 0)
@@ -114,7 +118,7 @@ def test_pickles_are_refused(tmp_path):
 
 def test_other_classes_are_refused(tmp_path):
     path = str(tmp_path / 'run.npz')
-    checkpoint.save(path, *run(), {})
+    checkpoint.save(path, *run(), STATE)
     with pytest.raises(UserError, match='--classes'):
         checkpoint.load(path, *run(classes=('a', 'b', 'c')))
 

@@ -189,6 +189,6 @@ def test_the_other_image_of_a_mixup_is_any_other(images):
 
 def test_memory_is_pinned_for_gpus_only(images):
     requests = Requests(len(images), 4, [64], seed=1)
-    assert not train_loader(images, requests, 0)._pin_memory
-    assert train_loader(images, requests, 0, pin_memory=True)._pin_memory
-    assert val_loader(images, 64, 4, 0, pin_memory=True)._pin_memory
+    assert train_loader(images, requests, 0).context == mx.cpu()
+    assert train_loader(images, requests, 0, pin_memory=True).context == mx.cpu_pinned()
+    assert val_loader(images, 64, 4, 0, pin_memory=True).context == mx.cpu_pinned()

@@ -166,7 +166,7 @@ def frozen_steps(squares, device_count, batch_size, steps=5):
     net.collect_params().reset_ctx(devices)
     before = weights(net)
     net.hybridize()
-    trainer = training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    trainer = training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=0.9, wd=5e-4, amp=False, accumulate=1), net)
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     requests = Requests(len(images), batch_size, [64], seed=1, samples_per_epoch=steps * batch_size)
     targets = DenseTargets(2)
@@ -200,7 +200,7 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
 
 def test_no_wd_spares_biases_and_batch_norm():
     net = network.build('mobilenet0_25', ['a'])
-    training.build_trainer(argparse.Namespace(no_wd=True, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    training.build_trainer(argparse.Namespace(no_wd=True, lr=1e-3, momentum=0.9, wd=5e-4, amp=False, accumulate=1), net)
     for name, parameter in net.collect_params().items():
         assert parameter.wd_mult == (0 if re.search('beta|gamma|bias', name) else 1), name
 

@@ -1,4 +1,6 @@
 """The detector: GluonCV's MobileNet stages wired into its YOLOv3 head, and its weights in and out."""
+import contextlib
+import errno
 import json
 import os
 import threading
@@ -14,7 +16,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError, shorten
-from yolo3.files import replacing, write_json
+from yolo3.files import replacing, sync
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
 # YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
@@ -142,11 +144,22 @@ def sidecar_path(params):
 def save_detector(net, path, **sidecar):
     """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
 
-    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole.
+    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole, and
+    stopped at any moment there is never a sidecar beside weights that are not its own. Raises OSError.
     """
-    write_json(sidecar_path(path), sidecar)
-    with replacing(path) as temporary:
-        net.save_parameters(temporary)
+    with replacing(sidecar_path(path)) as facts:
+        with open(facts, 'w', encoding='utf-8') as file:
+            json.dump(sidecar, file, indent=2, ensure_ascii=False)
+            file.write('\n')
+        with replacing(path) as weights:
+            try:
+                net.save_parameters(os.path.abspath(weights))
+                mx.nd.load(os.path.abspath(weights))  # MXNet does not say where a disk was full
+            except mx.base.MXNetError as error:
+                raise OSError(errno.EIO, reason(error), weights)
+            sync(weights)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(sidecar_path(path))
 
 
 def load_detector(path, network=None, dataset=None, classes=None, devices=None):
@@ -249,6 +262,20 @@ def anchors_of(net):
     """The anchors of `net`, as ANCHORS."""
     return [output.anchors.data(output.anchors.list_ctx()[0]).asnumpy().ravel().tolist()
             for output in net.yolo_outputs][::-1]
+
+
+def running_statistics(net):
+    """For each device of `net` the list of its batch norm's running statistics, NDArrays."""
+    parameters = [parameter for name, parameter in net.collect_params().items() if 'running' in name]
+    return list(zip(*[parameter.list_data() for parameter in parameters]))
+
+
+def restore(arrays, values):
+    """Fill `arrays`, which have one dimension, with the numbers of `values`, all of theirs in one."""
+    start = 0
+    for array in arrays:
+        array[:] = values[start:start + array.size]
+        start += array.size
 
 
 def guess_classes(path, classes):

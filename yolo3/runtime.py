@@ -154,6 +154,12 @@ def gpu_numbers(gpus, found, gpu_build):
     return numbers
 
 
+def out_of_memory(error):
+    """Whether an error of MXNet says that a GPU's memory or the main memory is too small."""
+    return any(word in str(error) for word in ('out of memory', 'CUDNN_STATUS_ALLOC_FAILED', 'bad_alloc',
+                                               'Failed to allocate'))
+
+
 def memory(array):
     """The memory of an NDArray on the CPU as a NumPy array, to be filled before the NDArray is used.
 
