@@ -162,7 +162,7 @@ def test_the_cpu_build_loads_no_cuda(monkeypatch):
 
 @pytest.mark.parametrize('gpus, numbers', [('', []), ('0', [0]), ('1, 0', [1, 0]), ('0,1,', [0, 1])])
 def test_gpus_that_can_be_used(gpus, numbers):
-    assert runtime.gpu_numbers(gpus, [(5, 0), (8, 9)], True) == numbers
+    assert runtime.gpu_numbers(gpus, [(5, 0), (8, 9)], True, 11000) == numbers
 
 
 @pytest.mark.parametrize('gpus, found, gpu_build, words', [
@@ -179,9 +179,14 @@ def test_gpus_that_can_be_used(gpus, numbers):
 ])
 def test_gpus_that_cannot_be_used(gpus, found, gpu_build, words):
     with pytest.raises(UserError) as error:
-        runtime.gpu_numbers(gpus, found, gpu_build)
+        runtime.gpu_numbers(gpus, found, gpu_build, 12040)
     for word in ['--gpus %s:' % gpus] + words:
         assert word in str(error.value)
+
+
+def test_an_old_driver_is_named():
+    with pytest.raises(UserError, match=r'--gpus 0: .* CUDA 10\.2, .* 450\.80\.02 .*--gpus'):
+        runtime.gpu_numbers('0', [(7, 0)], True, 10020)
 
 
 class Driver:
@@ -197,6 +202,9 @@ class Driver:
     def cuDeviceGetCount(self, count):
         count._obj.value = 2
 
+    def cuDriverGetVersion(self, version):
+        version._obj.value = 11080
+
     def cuDeviceGet(self, device, number):
         device._obj.value = number
 
@@ -206,7 +214,7 @@ class Driver:
 
 def test_gpus_are_asked_of_the_driver(monkeypatch):
     monkeypatch.setattr(ctypes, 'CDLL', lambda name: Driver())
-    assert runtime.gpus_found() == [(7, 0), (9, 0)]
+    assert runtime.gpus_found() == [(7, 0), (9, 0)] and runtime.driver_version() == 11080
 
 
 def test_no_gpus_without_a_driver_that_starts(monkeypatch):
@@ -216,7 +224,7 @@ def test_no_gpus_without_a_driver_that_starts(monkeypatch):
     def absent(name):
         raise OSError(name)
     monkeypatch.setattr(ctypes, 'CDLL', absent)
-    assert runtime.gpus_found() == []
+    assert runtime.gpus_found() == [] and runtime.driver_version() == 0
 
 
 @pytest.fixture
@@ -226,6 +234,7 @@ def two_gpus(monkeypatch):
             return name == 'CUDA'
     monkeypatch.setattr(mx.runtime, 'Features', Features)
     monkeypatch.setattr(runtime, 'gpus_found', lambda: [(7, 0), (8, 6)])
+    monkeypatch.setattr(runtime, 'driver_version', lambda: 11040)
 
 
 def test_devices_with_gpus(two_gpus):
@@ -255,3 +264,25 @@ def test_copies_take_no_threads_unless_the_user_says_so(imported):
     code = 'import os, yolo3.runtime; print(os.environ["MXNET_CPU_PARALLEL_SIZE"])'
     assert imported(code).stdout == '2147483647\n'
     assert imported('import os; os.environ["MXNET_CPU_PARALLEL_SIZE"] = "7"; ' + code).stdout == '7\n'
+
+
+@pytest.mark.parametrize('files, available', [
+    ({'meminfo': 'MemFree: 1 kB\nMemAvailable:   2000 kB\n'}, 2048000),
+    ({'meminfo': 'MemAvailable: 2000 kB\n', 'membership': '0::/a/b\n', 'a/memory.max': '900000\n',
+      'a/memory.current': '500000\n', 'a/memory.stat': 'anon 1\ninactive_file 70000\n', 'a/b/memory.max': 'max\n',
+      'a/b/memory.current': '3\n'}, 470000),
+    ({'meminfo': 'MemAvailable: 2000 kB\n', 'membership': '4:memory:/x\n2:cpu:/\n',
+      'memory/x/memory.limit_in_bytes': '1000', 'memory/x/memory.usage_in_bytes': '400'}, 600),
+    ({}, float('inf'))])
+def test_available_memory_heeds_the_control_groups(tmp_path, files, available):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert runtime.available_memory(tmp_path / 'meminfo', tmp_path, tmp_path / 'membership') == available
+
+
+@pytest.mark.parametrize('message, told', [
+    ('cudaMalloc retry failed: out of memory', True), ('CUDNN_STATUS_ALLOC_FAILED', True), ('std::bad_alloc', True),
+    ('Check failed: e == cudaSuccess: CUDA: out of memory', True), ('Shape inconsistent', False)])
+def test_out_of_memory_is_recognised(message, told):
+    assert runtime.out_of_memory(mx.base.MXNetError(message)) is told

@@ -1,9 +1,11 @@
 """The one place where MXNet is worked round: what it needs before its import, and the devices after it."""
+import contextlib
 import ctypes
 import importlib.metadata
 import math
 import os
 import pathlib
+import re
 import sys
 
 from yolo3.cli import UserError, fail
@@ -18,27 +20,38 @@ CUDA_LIBRARIES = ('cuda_runtime/lib/libcudart.so.11.0', 'cuda_nvrtc/lib/libnvrtc
                   'cufft/lib/libcufft.so.10', 'curand/lib/libcurand.so.10', 'cusparse/lib/libcusparse.so.11',
                   'cusolver/lib/libcusolver.so.11', 'nccl/lib/libnccl.so.2', 'cudnn/lib/libcudnn.so.8')
 
+OLDEST_DRIVER = 11000  # any for CUDA 11 runs what was made for 11.2
 
-def cgroup_quota(root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
-    """The CPUs that this process's control groups (version 1 or 2) grant it; infinity where none sets a limit."""
-    def read(*path):
-        try:
-            return pathlib.Path(*path).read_text()
-        except OSError:
-            return ''
 
-    quota = math.inf
+def read(*path):
+    """The text of a file; '' where there is none to be read."""
+    try:
+        return pathlib.Path(*path).read_text()
+    except OSError:
+        return ''
+
+
+def groups(controller, root, membership):
+    """Yield the folders below `root` of this process's control groups (version 1 or 2) for 'cpu' or 'memory'.
+
+    Any group on the way up may hold the limit; inside a container often only the topmost is to be seen.
+    """
     for line in read(membership).splitlines():
         _, controllers, group = line.split(':', 2)
-        if controllers and 'cpu' not in controllers.split(','):
+        if controllers and controller not in controllers.split(','):
             continue
-        folder = pathlib.PurePath(root, 'cpu' if controllers else '', group.strip('/'))
-        # Any group on the way up may hold the limit; inside a container often only the topmost is to be seen.
-        for level in (folder, *folder.parents):
-            limit = (read(level, 'cpu.max') or
-                     read(level, 'cpu.cfs_quota_us') + read(level, 'cpu.cfs_period_us')).split()
-            if len(limit) == 2 and limit[0] not in ('max', '-1'):
-                quota = min(quota, int(limit[0]) / int(limit[1]))
+        folder = pathlib.PurePath(root, controller if controllers else '', group.strip('/'))
+        yield from (folder, *folder.parents)
+
+
+def cgroup_quota(root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
+    """The CPUs that this process's control groups grant it; infinity where none sets a limit."""
+    quota = math.inf
+    for level in groups('cpu', root, membership):
+        limit = (read(level, 'cpu.max') or
+                 read(level, 'cpu.cfs_quota_us') + read(level, 'cpu.cfs_period_us')).split()
+        if len(limit) == 2 and limit[0] not in ('max', '-1'):
+            quota = min(quota, int(limit[0]) / int(limit[1]))
     return quota
 
 
@@ -46,6 +59,21 @@ def usable_cpus():
     """The logical processors this process may use. MXNet itself would take half of what the machine has."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return max(1, math.ceil(min(affinity, cgroup_quota())))
+
+
+def available_memory(meminfo='/proc/meminfo', root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
+    """The bytes of memory that this process could still take, its control groups (version 1 or 2) heeded."""
+    available = math.inf
+    for line in read(meminfo).splitlines():
+        if line.startswith('MemAvailable:'):
+            available = int(line.split()[1]) * 1024
+    for level in groups('memory', root, membership):
+        limit = (read(level, 'memory.max') or read(level, 'memory.limit_in_bytes')).strip()
+        used = (read(level, 'memory.current') or read(level, 'memory.usage_in_bytes')).strip()
+        if limit.isdigit() and used.isdigit():
+            cache = re.search(r'^inactive_file (\d+)', read(level, 'memory.stat'), re.M)  # given back when needed
+            available = min(available, int(limit) - int(used) + int(cache.group(1) if cache else 0))
+    return available
 
 
 def load_cuda():
@@ -108,6 +136,14 @@ if not hasattr(cv2, 'imread'):
 cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork
 
 
+def driver_version():
+    """The newest CUDA that NVIDIA's driver knows, as 11020 for 11.2; 0 without a driver."""
+    version = ctypes.c_int()
+    with contextlib.suppress(OSError):
+        ctypes.CDLL('libcuda.so.1').cuDriverGetVersion(ctypes.byref(version))
+    return version.value
+
+
 def gpus_found():
     """The compute capability (major, minor) of each GPU, in MXNet's numbering; [] without a GPU or its driver."""
     try:
@@ -126,10 +162,11 @@ def gpus_found():
     return found
 
 
-def gpu_numbers(gpus, found, gpu_build):
+def gpu_numbers(gpus, found, gpu_build, driver):
     """The numbers in `--gpus`, all of them usable, or UserError.
 
-    `found` is what `gpus_found()` said; `gpu_build` whether the installed MXNet is one that can use a GPU.
+    `found` is what `gpus_found()` said; `gpu_build` whether the installed MXNet is one that can use a GPU; `driver` what
+    `driver_version()` said.
     """
     try:
         numbers = [int(number) for number in gpus.split(',') if number.strip()]
@@ -143,6 +180,9 @@ def gpu_numbers(gpus, found, gpu_build):
             problem = "no NVIDIA GPU with its driver found; --gpus '' uses the CPU"
         elif not gpu_build:
             problem = "this MXNet is the CPU build (scripts/setup.sh --gpu for the other); --gpus '' uses the CPU"
+        elif driver < OLDEST_DRIVER:
+            problem = ("NVIDIA's driver knows CUDA %d.%d, and MXNet needs 11: update it to 450.80.02 or newer; "
+                       "--gpus '' uses the CPU" % (driver // 1000, driver % 1000 // 10))
         elif not 0 <= number < len(found):
             problem = 'there is no GPU %d; found: --gpus %s' % (number, ','.join(map(str, range(len(found)))))
         elif not 5 <= found[number][0] <= 8:
@@ -181,5 +221,7 @@ def devices(gpus):
             return devices('0')
         except UserError:
             return [mx.cpu()]
-    numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA')) if gpus.strip() else []
+    if not gpus.strip():
+        return [mx.cpu()]
+    numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA'), driver_version())
     return [mx.gpu(number) for number in numbers] or [mx.cpu()]

@@ -10,6 +10,7 @@ from multiprocessing.connection import wait
 import numpy as np
 
 from yolo3.cli import RunError, UserError
+from yolo3.runtime import available_memory
 
 AHEAD = 2  # batches a worker, made or in the making, that the main process has not taken yet
 ALIGNMENT = 64  # bytes, of an array's place in a slot
@@ -26,15 +27,16 @@ class Workers:
 
     def __init__(self, make, name, count, slot_bytes):
         context = multiprocessing.get_context('fork')
+        needed, available = AHEAD * count * slot_bytes, available_memory()
         self._main, self._pipes, self.processes = os.getpid(), [], []
         self._name = name
         self._slot_bytes = slot_bytes
-        try:
-            self._memory = mmap.mmap(-1, AHEAD * count * slot_bytes) if slot_bytes else None
-            self._places = mmap.mmap(-1, 8 * count)
-        except (OSError, ValueError, OverflowError) as error:
-            raise UserError('-j %d: no %.1f GB of shared memory for the batches (%s): give fewer -j, a smaller '
-                            '--batch-size or --no-shared-memory' % (count, AHEAD * count * slot_bytes / 1e9, error))
+        if needed > available:
+            raise UserError('-j %d: the batches need up to %.1f GB of memory, and %.1f GB are free: give fewer -j, a '
+                            'smaller --batch-size or --max-shape, or --no-shared-memory'
+                            % (count, needed / 1e9, available / 1e9))
+        self._memory = mmap.mmap(-1, needed) if needed else None
+        self._places = mmap.mmap(-1, 8 * count)
         self._progress = np.frombuffer(self._places, 'int64')
         for number in range(count):
             ours, theirs = context.Pipe()
