@@ -1,4 +1,5 @@
 """Workers: their batches in order, whatever becomes of them; a death is noticed, named and leaves nothing behind."""
+import itertools
 import os
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def test_a_killed_worker_is_noticed_with_its_last_sample(signum):
 def test_workers_killed_at_any_moment_are_noticed():
     for delay in np.linspace(0, 0.05, 12):
         crew = Workers(double, str, 3, SLOT)
-        made = crew.batches([[number] for number in range(10 ** 9)])
+        made = crew.batches([number] for number in itertools.count())
         next(made)
         time.sleep(delay)
         os.kill(crew.processes[1].pid, signal.SIGKILL)
