@@ -94,6 +94,9 @@ def parse_args(argv=None):
         least = 1 if flag in positive else 0
         if getattr(args, flag) < least:
             raise UserError('--%s %d: must be at least %d' % (flag.replace('_', '-'), getattr(args, flag), least))
+    for flag in 'lr', 'warmup_lr', 'lr_decay', 'momentum', 'wd':
+        if not 0 <= getattr(args, flag) < math.inf:
+            raise UserError('--%s %s: must be a number from 0 on' % (flag.replace('_', '-'), getattr(args, flag)))
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
     for flag, size in ('data', args.data_shape), ('min', args.min_shape), ('max', args.max_shape):
         if size < 32 or size % 32:

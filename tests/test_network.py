@@ -244,7 +244,7 @@ def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
 
     def weights(net):
         return net.yolo_outputs[0].prediction.weight.data().asnumpy()
-    for stop in range(1, 9):
+    for stop in range(1, 12):
         network.save_detector(nets[0], path, **facts[0])
         calls = []
 

@@ -215,8 +215,8 @@ def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
 
 def state_of(net, trainer):
     momentum = {'momentum %d' % index: array.asnumpy() for index, array in trainer._updaters[0].states.items()}
-    return dict({name: parameter.data(device).asnumpy() for device in trainer._contexts
-                 for name, parameter in net.collect_params().items()}, **momentum)
+    return dict({'%s on %s' % (name, device): parameter.data(device).asnumpy() for device in trainer._contexts
+                 for name, parameter in net._collect_params_with_prefix().items()}, **momentum)
 
 
 @pytest.mark.parametrize('device_count, accumulate', [(1, 1), (2, 1), (1, 2)])

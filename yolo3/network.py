@@ -24,6 +24,7 @@ ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 1
 STRIDES = [8, 16, 32]
 CLASSES = {'voc': list(VOCDetection.CLASSES), 'coco': list(COCODetection.CLASSES)}
 PROBE_SECONDS = 20
+MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # that a sidecar may name: what a stranger's file can cost in memory
 
 
 def network_name(name):
@@ -197,13 +198,15 @@ def read_sidecar(path):
         names = info['classes']
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError('"classes" is not a list of names')
-        if not isinstance(info['data_shape'], int) or info['data_shape'] < 32 or info['data_shape'] % 32:
-            raise ValueError('"data_shape" is not a positive multiple of 32')
+        if len(names) > MOST_CLASSES:
+            raise ValueError('"classes" has more than %d names' % MOST_CLASSES)
+        if not isinstance(info['data_shape'], int) or not 32 <= info['data_shape'] <= MOST_PIXELS or info['data_shape'] % 32:
+            raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
         if info['dataset'] not in CLASSES:
             raise ValueError('"dataset" is not voc or coco')
         # Files of before there was a choice have none.
         anchors = info.setdefault('anchors', ANCHORS)
-        if len(anchors) != 3 or any(len(row) != 6 or not all(side > 0 for side in row) for row in anchors):
+        if len(anchors) != 3 or any(len(row) != 6 or not all(0 < side < MOST_PIXELS for side in row) for row in anchors):
             raise ValueError('"anchors" is not three rows of six positive numbers')
         return info
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
