@@ -370,7 +370,7 @@ def train(args, net, trainer, loaders, metric, devices, state, logger):
                     progress.write_scalars(args.tensorboard, state['history'])
             state.update(epoch=epoch + 1, losses=None)
             written = save_checkpoint(args, net, trainer, state, logger)
-    except (Interrupted, RunError):
+    except (Interrupted, RunError, UserError):
         if save_checkpoint(args, net, trainer, state, logger):
             logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
         raise

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, alive
 from yolo3 import workers
 from yolo3.cli import RunError, UserError
 from yolo3.workers import Workers
@@ -60,7 +60,7 @@ def test_an_error_is_the_main_processs():
         list(Workers(broken, str, 2, SLOT).batches([[4]]))
 
 
-@pytest.mark.parametrize('signum', [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize('signum', [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_worker_is_noticed_with_its_last_sample(signum):
     def deadly(samples, note):
         for number, sample in enumerate(samples):
@@ -86,14 +86,6 @@ def test_workers_killed_at_any_moment_are_noticed():
                 pass
 
 
-def alive(pid):
-    try:
-        with open('/proc/%d/stat' % pid) as file:
-            return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
 def test_workers_end_with_their_main_process_and_leave_nothing():
     before = set(os.listdir('/dev/shm'))
     code = ('import time, numpy as np; from yolo3.workers import Workers\n'
@@ -113,7 +105,7 @@ def test_workers_end_with_their_main_process_and_leave_nothing():
     assert not any(map(alive, pids)) and set(os.listdir('/dev/shm')) <= before
 
 
-def test_closing_ends_the_processes():
+def test_they_end_with_the_object():
     crew = Workers(double, str, 2, SLOT)
     pids = [process.pid for process in crew.processes]
     del crew

@@ -123,7 +123,7 @@ class _Checked:
         if self.on_bad_image in (None, 'stop'):
             raise error
         self._note('skipped', 'image', error.why, error.path)
-        self._bad.append(error)
+        self._bad.append(str(error))
 
     def _finish(self):
         """Raises UserError where there is no box at all, or too many bad images."""

@@ -6,6 +6,7 @@ import os
 import signal
 import traceback
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 
 import numpy as np
 
@@ -38,13 +39,11 @@ class Workers:
         self._memory = mmap.mmap(-1, needed) if needed else None
         self._places = mmap.mmap(-1, 8 * count)
         self._progress = np.frombuffer(self._places, 'int64')
+        Finalize(self, _end, [self.processes], exitpriority=0)  # at the latest before multiprocessing's own end
         for number in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=self._work, args=(make, theirs, number), daemon=True)
             process.start()
-            # A signal to the whole process group (Ctrl-C, a cluster's preemption) is for the main process alone, which
-            # still needs its workers.
-            os.setpgid(process.pid, process.pid)
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
@@ -112,8 +111,9 @@ class Workers:
 
     def _work(self, make, pipe, number):
         """The life of a worker."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A signal to all processes (Ctrl-C, a cluster's preemption) is for the main one alone, which still needs these.
+        for signum in signal.SIGINT, signal.SIGTERM:
+            signal.signal(signum, signal.SIG_IGN)
         while True:
             while not pipe.poll(PATIENCE):
                 if os.getppid() != self._main:
@@ -145,10 +145,9 @@ class Workers:
             np.stack(parts, out=self._array(slot, *place))
         return places
 
-    def close(self):
-        """End the workers."""
-        for process in self.processes if os.getpid() == self._main else ():
-            process.kill()
-            process.join()
 
-    __del__ = close
+def _end(processes):
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
