@@ -233,3 +233,25 @@ def test_eval_and_demo_flags(tmp_path, capsys, monkeypatch, main, flags, named):
     (tmp_path / 'a.jpg').write_bytes(JPEG)
     monkeypatch.setattr(sys, 'argv', ['command'] + (['a.jpg'] if main is demo.main else []) + flags)
     refused(main, named, capsys)
+
+
+ODD = 'a \'b" $(touch pwned); `c` %s\n{} #?'
+
+
+def test_odd_names_work_and_lead_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / ODD)
+    os.mkdir(out)
+    for name in ODD + '.jpg', '../../' + ODD + '.jpg', '../..', '/etc/..', ODD + '/x.jpg':
+        assert os.path.dirname(os.path.realpath(demo.free_name(out, name, '.jpg', set()))) == os.path.realpath(out)
+    path = os.path.join(out, ODD + '.params')
+    net = network.build('mobilenet0_25', [ODD])
+    network.save_detector(net, path, **dict(FACTS, classes=[ODD]))
+    assert network.load_detector(path)[1]['classes'] == [ODD]
+    content = changed(images=[dict(IMAGE, file_name=ODD + '.jpg')])
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set' / (ODD + '.jpg')).write_bytes(JPEG)
+    dataset = coco(tmp_path / 'set', content)
+    assert dataset.image_path(0) == str(tmp_path / 'set' / (ODD + '.jpg'))
+    assert dataset.image_file(0).pixels().shape == (64, 64, 3)
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names if name == 'pwned']

@@ -45,7 +45,7 @@ def start(arguments, **kwargs):
 
 
 def finish(process):
-    errors = process.communicate(timeout=120)[1]
+    errors = process.communicate(timeout=600)[1]
     return process.returncode, errors
 
 
