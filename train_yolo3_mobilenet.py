@@ -1,6 +1,6 @@
 """Train YOLOv3 with a MobileNet backbone: the whole recipe, from the command line to the last checkpoint."""
+import contextlib
 import math
-import os
 import time
 
 from yolo3 import runtime
@@ -8,10 +8,12 @@ from yolo3.runtime import mx
 from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
+import numpy as np
+
 from yolo3 import checkpoint, metrics, network, progress, validation
 from yolo3.anchors import fit_anchors, mean_iou
 from yolo3.augment import normalize
-from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run, shorten
+from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, shorten
 from yolo3.datasets import open_train, open_val
 from yolo3.loader import Requests, train_loader, val_loader
 from yolo3.targets import DenseTargets
@@ -29,7 +31,11 @@ def parse_args(argv=None):
     add('--train-splits', default='', help='2007_trainval,... (voc) or annotation file stems (coco)')
     add('--val-splits', default='', help='2007_test,... (voc) or an annotation file stem (coco)')
     add('--skip-empty', action='store_true', help='leave images without objects out of the training')
+    add('--on-bad-image', default='', choices=('', 'skip', 'stop'),
+        help='what an image that is missing, unreadable or of another size than annotated gets: it is left out and '
+             'named, or ends the run. Default: left out, unless there are more than 1%%')
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
+    add('--no-shared-memory', action='store_true', help='send the batches through pipes, which is slower')
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
     add('--epochs', type=int, default=200)
     add('--resume', default='', help="'auto' continues this run exactly where its checkpoint stands; a .params file "
@@ -55,6 +61,13 @@ def parse_args(argv=None):
     add('--save-prefix', default='', help='put before the names of all files written; may hold a folder')
     add('--save-interval', type=int, default=10, help='epochs between two kept .params; the best is always kept')
     add('--val-interval', type=int, default=1, help='epochs between two validations; the last epoch always has one')
+    add('--keep', type=int, default=2, help='checkpoints kept, the newest included')
+    add('--checkpoint-batches', type=int, default=0, help='batches between two checkpoints within an epoch; 0: only at '
+                                                          'its end, and when stopped')
+    add('--max-bad-batches', type=int, default=10, help='batches an epoch left out for a loss that is no finite number; '
+                                                        'more end the run')
+    add('--accumulate', type=int, default=1, help='parts that a batch is computed in, one after the other, for a GPU '
+                                                  'that is too small for it')
     add('--seed', type=int, default=233)
     add('--num-samples', type=int, default=-1, help='images an epoch; -1: as many as there are')
     add('--syncbn', action='store_true', help="share batch norm's statistics over the GPUs")
@@ -75,10 +88,15 @@ def parse_args(argv=None):
     args.decay_epochs = comma_integers('--lr-decay-epoch', args.lr_decay_epoch)
     if args.lr_decay_period > 0:
         args.decay_epochs = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
-    for flag in ('batch_size', 'epochs', 'val_interval', 'log_interval', 'num_workers', 'seed', 'warmup_epochs'):
-        least = 1 if flag in ('batch_size', 'epochs', 'val_interval') else 0
+    positive = 'batch_size', 'epochs', 'val_interval', 'keep', 'accumulate'
+    for flag in positive + ('log_interval', 'num_workers', 'seed', 'warmup_epochs', 'checkpoint_batches',
+                            'max_bad_batches', 'start_epoch'):
+        least = 1 if flag in positive else 0
         if getattr(args, flag) < least:
             raise UserError('--%s %d: must be at least %d' % (flag.replace('_', '-'), getattr(args, flag), least))
+    for flag in 'lr', 'warmup_lr', 'lr_decay', 'momentum', 'wd':
+        if not 0 <= getattr(args, flag) < math.inf:
+            raise UserError('--%s %s: must be a number from 0 on' % (flag.replace('_', '-'), getattr(args, flag)))
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
     for flag, size in ('data', args.data_shape), ('min', args.min_shape), ('max', args.max_shape):
         if size < 32 or size % 32:
@@ -159,30 +177,57 @@ def build_trainer(args, net):
                                                           'wd': args.wd}, update_on_kvstore=False)
     if args.amp:
         amp.init_trainer(trainer)
+    if args.accumulate > 1:
+        for parameter in trainer._params:
+            parameter.grad_req = 'add'
     return trainer
 
 
-def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False):
-    """One step on a batch of `train_loader`; returns for each device its four losses, (b,) arrays."""
-    parts = zip(*[gluon.utils.split_and_load(array, devices, even_split=False) for array in batch[:3]])
+def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1):
+    """One step on a batch of `train_loader`, in `accumulate` parts; returns the losses of its images, (4, b).
+
+    Where one of them is not finite, the batch is not applied: weights, momentum and the running statistics of batch norm
+    are as they were.
+    """
+    running = network.running_statistics(net)
+    before = [mx.nd.concat(*arrays, dim=0) for arrays in running]
+    losses = []
+    for part in zip(*[gluon.utils.split_data(array, accumulate, even_split=False) for array in batch[:3]]):
+        if accumulate > 1 and not losses:
+            net.collect_params().zero_grad()
+        losses += forward_backward(net, dense_targets, part, devices, trainer, mixed_precision)
+    # Reading waits for the forward pass only: the devices have the backward pass to do meanwhile.
+    losses = np.concatenate([array.asnumpy() for array in losses], axis=1)
+    if np.isfinite(losses).all():
+        trainer.step(len(batch[0]))
+    else:
+        for arrays, values in zip(running, before):
+            network.restore(arrays, values)
+    return losses
+
+
+def forward_backward(net, dense_targets, batch, devices, trainer, mixed_precision):
+    """Gradients of images, boxes and target rows, split over the devices; their losses, a (4, b) NDArray each."""
+    parts = zip(*[gluon.utils.split_and_load(array, devices, even_split=False) for array in batch])
     inputs = [(normalize(images), boxes, *dense_targets(images, rows)) for images, boxes, rows in parts]
     with autograd.record():
         losses = [net(*part) for part in inputs]
         totals = [sum(loss) for loss in losses]
+        with autograd.pause():  # here, so that reading them need not wait for the backward pass
+            stacked = [mx.nd.stack(*loss) for loss in losses]
         if mixed_precision:
             with amp.scale_loss(totals, trainer) as scaled:
                 autograd.backward(scaled)
         else:
             autograd.backward(totals)
-    trainer.step(len(batch[0]))
-    return losses
+    return stacked
 
 
 def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
     """Train on what is left of epoch state['epoch']; returns {name of the loss: mean}.
 
     After every step state['batch'] is the number of the next batch, counted from the start of the training; and
-    however the epoch ends, state['losses'] are its losses so far.
+    however the epoch ends, state['losses'] are its losses so far. Raises RunError after too many bad batches.
     """
     net.hybridize()
     dense_targets = DenseTargets(len(net.classes))
@@ -191,7 +236,7 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
     requests, epoch = loader.requests, state['epoch']
     batches = requests.batches(epoch)
     requests.begin(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, state['batch'])
-    mixed = seen = logged = 0
+    mixed = seen = logged = bad_batches = 0
     start = last_log = last_shown = time.time()
     with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch) as bar:
         bar.update((state['batch'] - batches.start) * args.batch_size)
@@ -200,9 +245,22 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                 done = state['batch'] - batches.start
                 rate = learning_rate(args, epoch + done / len(batches))
                 trainer.set_learning_rate(rate)
-                meter.update(train_step(net, dense_targets, batch, devices, trainer, args.amp))
+                losses = train_step(net, dense_targets, batch, devices, trainer, args.amp, args.accumulate)
+                bad = ~np.isfinite(losses).all(axis=0)
+                if bad.any():
+                    bad_batches += 1
+                    images = requests.batch(state['batch'], requests.mixup)
+                    logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s', epoch,
+                                   done, ', '.join(loader.name(image) for image, is_bad in zip(images, bad) if is_bad))
+                else:
+                    meter.update(losses)
                 state['batch'] += 1
-                ratios = batch[-1].asnumpy()
+                if bad_batches > args.max_bad_batches:
+                    raise RunError('epoch %d had %d batches whose loss is not finite (--max-bad-batches): look at the '
+                                   'images named in %s_train.log; a lower --lr or a longer --warmup-epochs may help; '
+                                   '--resume auto goes on from here' % (epoch, bad_batches, args.prefix))
+                loader.tell_bad(batch, logger)
+                ratios = batch[3].asnumpy()
                 mixed += int((ratios < 1).sum())
                 seen += len(ratios)
                 now = time.time()
@@ -211,9 +269,12 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                                 (seen - logged) / (now - last_log), progress.format_losses(meter.means()))
                     logged, last_log = seen, time.time()
                 if now - last_shown > bar.mininterval:
-                    bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.recent())), refresh=False)
+                    bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.means())), refresh=False)
                     last_shown = now
                 bar.update(len(ratios))
+                if args.checkpoint_batches and (done + 1) % args.checkpoint_batches == 0:
+                    state['losses'] = meter.totals()
+                    save_checkpoint(args, net, trainer, state, logger)
         finally:
             state['losses'] = meter.totals()
     means = meter.means()
@@ -225,7 +286,7 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
 
 def validate(args, net, loader, metric, devices, epoch, logger, stop):
     """The metric's values, after telling them to the log in the original's format."""
-    with progress.bar(len(loader._dataset), 'validation') as bar:
+    with progress.bar(len(loader.dataset), 'validation') as bar:
         values = validation.evaluate(net, stop.watch(progress.advancing(bar, loader)), metric, args.data_shape, devices)
     logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
     return values
@@ -238,24 +299,43 @@ def save_params(args, net, state, values, logger):
     sidecar = {'network': args.network, 'classes': list(net.classes), 'anchors': network.anchors_of(net),
                'data_shape': args.data_shape, 'dataset': args.dataset, 'epoch': epoch, 'metrics': values}
     if values and current > state['best_map']:
-        state['best_map'] = current
         network.save_detector(net, args.prefix + '_best.params', **sidecar)
+        state['best_map'] = current
         with open(args.prefix + '_best_map.log', 'a') as file:
             file.write('%04d:\t%.4f\n' % (epoch, current))
     if args.save_interval and epoch % args.save_interval == 0:
         network.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
 
 
+@contextlib.contextmanager
+def tolerated(what, logger):
+    """Say that `what` could not be written (a full disk, a folder that is gone) and go on."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning('could not write %s (%s): the training goes on, and what was written before stays', what,
+                       error.strerror or error)
+
+
+def save_checkpoint(args, net, trainer, state, logger):
+    """Write the checkpoint; returns whether it could be written."""
+    path = checkpoint.path(args.prefix)
+    with tolerated(path, logger):
+        checkpoint.save(path, net, trainer, state, args.keep)
+        return True
+    return False
+
+
 def resume(args, net, trainer, requests, logger):
     """Where the run stands: as its checkpoint says with --resume auto, else at the start of --start-epoch."""
     path = checkpoint.path(args.prefix)
     if args.resume == 'auto':
-        state = checkpoint.load(path, net, trainer)
+        state = checkpoint.load(path, net, trainer, args.keep, logger.warning)
         checkpoint.require_same(path, state['settings'], settings(args, requests))
         logger.info('Resume %s at epoch %d, batch %d', path, state['epoch'],
                     state['batch'] - requests.batches(state['epoch']).start)
         return state
-    if os.path.exists(path):
+    if checkpoint.existing(path, args.keep):
         logger.warning('%s is of an earlier run, which --resume auto would continue; this run replaces it', path)
     epoch = args.start_epoch
     return {'epoch': epoch, 'batch': requests.batches(epoch).start, 'losses': None, 'best_map': -1.0,
@@ -270,7 +350,7 @@ def settings(args, requests):
 
 def train(args, net, trainer, loaders, metric, devices, state, logger):
     """Epoch after epoch: train, validate, keep the weights, draw the curves, write the checkpoint."""
-    stop = StopSignal()
+    stop, written = StopSignal(), True
     try:
         while state['epoch'] < args.epochs:
             epoch = state['epoch']
@@ -280,17 +360,23 @@ def train(args, net, trainer, loaders, metric, devices, state, logger):
             if (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs:
                 values = validate(args, net, loaders[1], metric, devices, epoch, logger, stop)
                 entry['mAP'] = metrics.headline(values)
-            save_params(args, net, state, values, logger)
+            with tolerated('the weights of epoch %d beside %s' % (epoch, checkpoint.path(args.prefix)), logger):
+                save_params(args, net, state, values, logger)
             state['history'].append(entry)
-            progress.plot_curves(args.prefix + '_curves.png', state['history'])
+            with tolerated(args.prefix + '_curves.png', logger):
+                progress.plot_curves(args.prefix + '_curves.png', state['history'])
             if args.tensorboard:
-                progress.write_scalars(args.tensorboard, state['history'])
+                with tolerated('--tensorboard ' + args.tensorboard, logger):
+                    progress.write_scalars(args.tensorboard, state['history'])
             state.update(epoch=epoch + 1, losses=None)
-            checkpoint.save(checkpoint.path(args.prefix), net, trainer, state)
-    except Interrupted:
-        checkpoint.save(checkpoint.path(args.prefix), net, trainer, state)
-        logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
+            written = save_checkpoint(args, net, trainer, state, logger)
+    except (Interrupted, RunError, UserError):
+        if save_checkpoint(args, net, trainer, state, logger):
+            logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
         raise
+    if not written:
+        raise RunError('the training is done, but its last checkpoint %s could not be written: make room and give '
+                       '--resume auto, which repeats what is missing' % checkpoint.path(args.prefix))
 
 
 def main():
@@ -302,11 +388,15 @@ def main():
         if devices[0].device_type == 'cpu':
             raise UserError('--amp needs GPUs: leave it out, or give --gpus')
         amp.init()
+    if args.batch_size // args.accumulate < len(devices):
+        raise UserError('--accumulate %d leaves parts of --batch-size %d that are smaller than the %d devices'
+                        % (args.accumulate, args.batch_size, len(devices)))
     mx.random.seed(args.seed)
 
     root, classes = args.dataset_root, comma_list(args.classes)
-    train_set = open_train(args.dataset, root, classes, comma_list(args.train_splits), args.skip_empty)
-    val_set = open_val(args.dataset, root, train_set.classes, comma_list(args.val_splits))
+    train_set = open_train(args.dataset, root, classes, comma_list(args.train_splits), args.skip_empty,
+                           args.on_bad_image)
+    val_set = open_val(args.dataset, root, train_set.classes, comma_list(args.val_splits), args.on_bad_image)
     if args.batch_size > len(train_set):
         raise UserError('--batch-size %d is larger than the training set of %d images'
                         % (args.batch_size, len(train_set)))
@@ -320,10 +410,11 @@ def main():
     anchors = choose_anchors(args, train_set, logger)
     # The workers are forked here, before there is anything on a GPU.
     on_gpu = devices[0].device_type == 'gpu'
-    loaders = (train_loader(train_set, requests, args.num_workers, anchors, not args.no_augment, on_gpu),
-               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu))
+    shared = not args.no_shared_memory
+    loaders = (train_loader(train_set, requests, args.num_workers, anchors, not args.no_augment, on_gpu, shared),
+               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu, shared))
 
-    if args.resume == 'auto' and not os.path.exists(checkpoint.path(args.prefix)):
+    if args.resume == 'auto' and not checkpoint.existing(checkpoint.path(args.prefix), args.keep):
         logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
         args.resume = ''
     net = build_network(args, train_set.classes, anchors, devices, logger)
@@ -331,7 +422,15 @@ def main():
     state = resume(args, net, trainer, requests, logger)
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])
-    train(args, net, trainer, loaders, metric, devices, state, logger)
+    try:
+        train(args, net, trainer, loaders, metric, devices, state, logger)
+    except mx.base.MXNetError as error:
+        if not runtime.out_of_memory(error):
+            raise
+        raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes the '
+                       'same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the last '
+                       'checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
+                                       max(args.sizes + [args.data_shape]), 2 * args.accumulate))
 
 
 if __name__ == '__main__':

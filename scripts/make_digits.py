@@ -22,7 +22,7 @@ MOST_COVERED = 0.35  # share of a box that others may lie over: what is below st
 
 DONE = 'digits.json'  # says which set lies there, once it is complete
 # Only files by these names are ever replaced or removed.
-OURS = re.compile(r'digits\.json(\.tmp\d+)?'
+OURS = re.compile(r'digits\.json(\.tmp\d*)?'
                   r'|VOC2007/JPEGImages/digits_(train|test)_\d+\.jpg'
                   r'|VOC2007/Annotations/digits_(train|test)_\d+\.xml'
                   r'|VOC2007/ImageSets/Main/(trainval|test)\.txt')

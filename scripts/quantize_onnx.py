@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 
 from yolo3 import deploy, geometry, progress  # noqa: E402
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, run  # noqa: E402
-from yolo3.cpus import usable_cpus  # noqa: E402
+from yolo3.limits import usable_cpus  # noqa: E402
 from yolo3.datasets import open_train  # noqa: E402
 from yolo3.files import replacing  # noqa: E402
 

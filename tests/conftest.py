@@ -37,6 +37,15 @@ def run():
     return command
 
 
+def alive(pid):
+    """Whether a process runs (Linux)."""
+    try:
+        with open('/proc/%d/stat' % pid) as file:
+            return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture(scope='session')
 def squares(tmp_path_factory):
     """A data set in VOC form of 22 + 5 images of 128 x 96 pixels with red and blue squares; one image has none."""

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, without pickle, and what does not fit is said."""
 import argparse
+import os
 import zipfile
 
 import numpy as np
@@ -8,14 +9,18 @@ import pytest
 from yolo3.runtime import mx
 import train_yolo3_mobilenet as training
 from yolo3 import checkpoint, network
-from yolo3.cli import UserError
+from yolo3.cli import RunError, UserError
+from yolo3.progress import LOSSES
+
+STATE = {'epoch': 1, 'batch': 7, 'losses': None, 'best_map': -1.0, 'settings': {'--seed': 1},
+         'history': [dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)]}
 
 
 def run(classes=('a', 'b'), devices=(mx.cpu(),), momentum=0.9):
     net = network.build('mobilenet0_25', list(classes))
     net.collect_params().reset_ctx(list(devices))
-    return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False),
-                                       net)
+    return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False,
+                                                          accumulate=1), net)
 
 
 def step(net, trainer, devices=(mx.cpu(),), seed=1):
@@ -36,7 +41,7 @@ def test_weights_momentum_and_state_come_back(tmp_path):
     path = str(tmp_path / 'run.npz')
     net, trainer = run()
     step(net, trainer)
-    state = {'epoch': 3, 'best_map': 0.5, 'history': [{'epoch': 0, 'lr': 1e-3}]}
+    state = dict(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5])
     checkpoint.save(path, net, trainer, state)
     again, other_trainer = run()
     assert checkpoint.load(path, again, other_trainer) == state
@@ -53,7 +58,7 @@ def test_momentum_reaches_every_device(tmp_path):
     path, devices = str(tmp_path / 'run.npz'), [mx.cpu(0), mx.cpu(1)]
     net, trainer = run(devices=devices)
     step(net, trainer, devices)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     net, trainer = run(devices=devices)
     checkpoint.load(path, net, trainer)
     for device, updater in zip(devices, trainer._updaters):
@@ -66,7 +71,7 @@ def test_running_statistics_of_each_device_come_back(tmp_path):
     net, trainer = run(devices=devices)
     for seed in 1, 2:  # the trainer's first step gives all devices the first one's
         step(net, trainer, devices, seed)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     again, trainer = run(devices=devices)
     checkpoint.load(path, again, trainer)
     for device in devices:
@@ -80,14 +85,14 @@ def test_no_momentum(tmp_path):
     path = str(tmp_path / 'run.npz')
     net, trainer = run(momentum=0)
     step(net, trainer)
-    checkpoint.save(path, net, trainer, {'epoch': 1})
-    assert checkpoint.load(path, *run(momentum=0)) == {'epoch': 1}
+    checkpoint.save(path, net, trainer, STATE)
+    assert checkpoint.load(path, *run(momentum=0)) == STATE
 
 
 def test_damage_is_noticed(tmp_path):
     path = tmp_path / 'run.npz'
     net, trainer = run()
-    checkpoint.save(str(path), net, trainer, {})
+    checkpoint.save(str(path), net, trainer, STATE)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
@@ -97,6 +102,95 @@ def test_damage_is_noticed(tmp_path):
             checkpoint.load(str(path), net, trainer)
 
 
+def saved_twice(tmp_path, keep=2):
+    """A run with checkpoints of batch 7 and, newest, of batch 9; and what its weights were at 7."""
+    path = str(tmp_path / 'run.npz')
+    net, trainer = run()
+    checkpoint.save(path, net, trainer, STATE, keep)
+    weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+    step(net, trainer)
+    checkpoint.save(path, net, trainer, dict(STATE, batch=9), keep)
+    return path, net, trainer, weights
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    path, net, trainer, weights = saved_twice(tmp_path)
+    with open(path, 'r+b') as file:
+        file.seek(os.path.getsize(path) // 2)
+        file.write(b'damage')
+    told = []
+    assert checkpoint.load(path, net, trainer, 2, told.append) == STATE
+    for name, parameter in net._collect_params_with_prefix().items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), weights[name])
+    assert len(told) == 1 and path in told[0] and '.damaged' in told[0]
+    assert sorted(os.listdir(tmp_path)) == ['run.1.npz', 'run.npz.damaged']
+
+
+@pytest.mark.parametrize('keep', [1, 2, 3])
+def test_the_last_are_kept(tmp_path, keep):
+    path, net, trainer, _ = saved_twice(tmp_path, keep)
+    for batch in 11, 13:
+        checkpoint.save(path, net, trainer, dict(STATE, batch=batch), keep)
+    assert sorted(os.listdir(tmp_path)) == sorted(['run.npz', 'run.1.npz', 'run.2.npz'][:keep])
+    batches = []
+    for name in checkpoint.existing(path, keep):
+        batches.append(checkpoint.load(name, net, trainer, 1)['batch'])
+    assert batches == [13, 11, 9][:keep]
+
+
+@pytest.mark.parametrize('fails', [1, 2])
+def test_stopped_in_a_rename_one_is_there(tmp_path, monkeypatch, fails):
+    path, net, trainer, _ = saved_twice(tmp_path)
+    real, calls = os.replace, []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == fails:
+            raise OSError('stopped')
+        real(source, target)
+    monkeypatch.setattr(os, 'replace', replace)
+    with pytest.raises(OSError):
+        checkpoint.save(path, net, trainer, dict(STATE, batch=11))
+    assert checkpoint.load(path, net, trainer)['batch'] == 9
+
+
+def test_the_checksum_covers_what_the_zip_checks_do_not(tmp_path):
+    path, net, trainer, _ = saved_twice(tmp_path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    name = next(name for name in arrays if name.startswith('weight'))
+    arrays[name] = arrays[name] + 1  # a whole zip, but not what was saved
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match='checksum'):
+        checkpoint.load(path, net, trainer, 1)
+
+
+def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
+    path, net, trainer, _ = saved_twice(tmp_path)
+    list(net.collect_params().values())[3].data()[:] = float('nan')
+    with pytest.raises(RunError, match='finite'):
+        checkpoint.save(path, net, trainer, STATE)
+    assert checkpoint.load(path, net, trainer)['batch'] == 9 and len(os.listdir(tmp_path)) == 2
+
+
+def test_a_bomb_is_not_inflated(tmp_path):
+    path = str(tmp_path / 'run.npz')
+    np.savez_compressed(path, checksum=np.zeros(10 ** 8, 'uint8'))
+    assert os.path.getsize(path) < 10 ** 6
+    with pytest.raises(UserError, match='declares more than it holds'):
+        checkpoint.load(path, *run())
+
+
+@pytest.mark.parametrize('change', [{'epoch': -1}, {'epoch': 'x'}, {'batch': 1.5}, {'losses': [1]}, {'history': [{}]},
+                                    {'history': 3}, {'settings': []}, {'best_map': None}, {'epoch': True}])
+def test_a_state_of_something_else_is_refused(tmp_path, change):
+    path = str(tmp_path / 'run.npz')
+    net, trainer = run()
+    checkpoint.save(path, net, trainer, dict(STATE, **change))
+    with pytest.raises(UserError, match='run.npz'):
+        checkpoint.load(path, net, trainer)
+
+
 def test_pickles_are_refused(tmp_path):
     path = str(tmp_path / 'run.npz')
     np.savez(path, state=np.array([print], dtype=object))
@@ -104,7 +198,7 @@ def test_pickles_are_refused(tmp_path):
         checkpoint.load(path, *run())
     net, trainer = run()
     step(net, trainer)
-    checkpoint.save(path, net, trainer, {})
+    checkpoint.save(path, net, trainer, STATE)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             assert np.lib.format.read_magic(archive.open(name)) == (1, 0)
@@ -114,7 +208,7 @@ def test_pickles_are_refused(tmp_path):
 
 def test_other_classes_are_refused(tmp_path):
     path = str(tmp_path / 'run.npz')
-    checkpoint.save(path, *run(), {})
+    checkpoint.save(path, *run(), STATE)
     with pytest.raises(UserError, match='--classes'):
         checkpoint.load(path, *run(classes=('a', 'b', 'c')))
 

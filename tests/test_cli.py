@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from yolo3.cli import ArgumentParser, Interrupted, StopSignal, UserError, comma_list, run
+from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run
 
 
 def exit_code(action):
@@ -23,6 +23,7 @@ def test_exit_codes(capsys):
     run(lambda: None)
     assert exit_code(raising(UserError('data.xml: broken\n  in two lines'))) == 2
     assert capsys.readouterr().err.endswith(': error: data.xml: broken in two lines\n')
+    assert exit_code(raising(RunError('no room'))) == 1 and capsys.readouterr().err.endswith(': error: no room\n')
     assert exit_code(raising(Interrupted(signal.SIGTERM))) == 143
     assert exit_code(raising(Interrupted(signal.SIGINT))) == 130
     assert exit_code(raising(KeyboardInterrupt())) == 130
@@ -39,17 +40,19 @@ def test_a_wrong_flag_is_one_line():
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_for_the_check_and_a_second_does_not(signum):
-    before = signal.getsignal(signum)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     stop = StopSignal()
     stop.check()
     assert list(stop.watch([1, 2])) == [1, 2]
     os.kill(os.getpid(), signum)
-    assert signal.getsignal(signum) == before
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     with pytest.raises(Interrupted) as error:
         stop.check()
     assert error.value.signum == signum
     with pytest.raises(Interrupted):
         next(stop.watch([1]))
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_comma_list():

@@ -524,3 +524,39 @@ def test_extents_are_in_pixels_of_the_input(tmp_path):
     width, height = dataset._sizes[0]
     xmin, ymin, xmax, ymax = dataset.label(0)[0, :4]
     np.testing.assert_allclose(dataset.extents(416), [[(xmax - xmin) * 416 / width, (ymax - ymin) * 416 / height]])
+
+
+@pytest.mark.parametrize('policy, left', [('skip', 97), ('', None), ('stop', None)])
+def test_bad_coco_images_by_policy(tmp_path, policy, left):
+    """Of 100 images one is missing, one empty and one of another size: more than 1%."""
+    images, labels = [], []
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'annotations').mkdir()
+    for number in range(100):
+        cv2.imwrite(str(tmp_path / 'images' / ('%d.png' % number)), np.zeros((8, 9, 3), 'uint8'))
+        images.append({'id': number, 'file_name': '%d.png' % number, 'width': 9 + (number == 7), 'height': 8})
+        labels.append({'id': number, 'image_id': number, 'category_id': 1, 'bbox': [1, 1, 4, 4]})
+    (tmp_path / 'images/5.png').unlink()
+    (tmp_path / 'images/6.png').write_bytes(b'')
+    (tmp_path / 'annotations/all.json').write_text(json.dumps(
+        {'images': images, 'annotations': labels, 'categories': [{'id': 1, 'name': 'a'}]}))
+    if left is None:
+        with pytest.raises(UserError, match='3 of 100 images are bad.*5.png' if policy == '' else '5.png'):
+            open_train('coco', str(tmp_path), splits=['all'], on_bad_image=policy)
+        return
+    dataset = open_train('coco', str(tmp_path), splits=['all'], on_bad_image=policy)
+    assert len(dataset) == left and not {'5.png', '6.png', '7.png'} & {
+        os.path.basename(dataset.image_path(index)) for index in range(left)}
+    assert [(why, count, names) for done, noun, why, count, names in dataset.notes() if done == 'skipped'] == [
+        ('missing', 1, ['5.png']), ('unreadable', 1, ['6.png']), ('of another size than annotated', 1, ['7.png'])]
+
+
+def test_few_bad_images_are_left_out_by_default(tmp_path, squares):
+    for number in range(10):  # 220 images, of which one is bad
+        shutil.copytree(squares / 'VOC2007', tmp_path / ('VOC%d' % number))
+    (tmp_path / 'VOC3/JPEGImages/trainval_05.jpg').unlink()
+    splits = ['%d_trainval' % number for number in range(10)]
+    dataset = open_train('voc', str(tmp_path), ['red', 'blue'], splits, on_bad_image='')
+    assert len(dataset) == 219 and 'skipped 1 image missing: trainval_05.xml' in dataset.summary()
+    with pytest.raises(UserError, match='trainval_05'):
+        open_train('voc', str(tmp_path), ['red', 'blue'], splits)

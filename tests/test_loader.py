@@ -1,4 +1,7 @@
 """An epoch's samples: all of them once, at shared sizes, really mixed, each with its own random numbers, for any -j."""
+import logging
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
 from yolo3.augment import normalize
+from yolo3.cli import UserError
 from yolo3.geometry import resize
 from yolo3.datasets import VOCDetection, open_train
 from yolo3.loader import Request, Requests, TrainSamples, train_loader, val_loader
@@ -190,6 +194,47 @@ def test_the_other_image_of_a_mixup_is_any_other(images):
 
 def test_memory_is_pinned_for_gpus_only(images):
     requests = Requests(len(images), 4, [64], seed=1)
-    assert not train_loader(images, requests, 0)._pin_memory
-    assert train_loader(images, requests, 0, pin_memory=True)._pin_memory
-    assert val_loader(images, 64, 4, 0, pin_memory=True)._pin_memory
+    assert train_loader(images, requests, 0).context == mx.cpu()
+    assert train_loader(images, requests, 0, pin_memory=True).context == mx.cpu_pinned()
+    assert val_loader(images, 64, 4, 0, pin_memory=True).context == mx.cpu_pinned()
+
+
+@pytest.fixture
+def one_goes_bad(squares, tmp_path):
+    """The squares, opened, and then the file of number 3 emptied."""
+    shutil.copytree(squares, tmp_path / 'squares')
+    images = open_train('voc', str(tmp_path / 'squares'), CLASSES, ['2007_trainval'], on_bad_image='skip')
+    with open(images.image_path(3), 'wb'):
+        pass
+    return images
+
+
+def test_a_bad_image_gives_way_to_the_next(one_goes_bad):
+    samples, seed = TrainSamples(one_goes_bad, ANCHORS), (1, 5)
+    for ours, theirs in zip(samples[Request(3, 64, False, seed)][:4], samples[Request(4, 64, False, seed)]):
+        np.testing.assert_array_equal(ours, theirs)
+    assert samples[Request(3, 64, False, seed)][4].tolist() == [3, -1]
+    assert samples[Request(5, 64, False, seed)][4].tolist() == [-1, -1]
+    reference = batches_of(one_goes_bad, 0)
+    assert {index for batch in reference for index in batch[4].ravel()} == {-1, 3}
+    for ours, theirs in zip(reference, batches_of(one_goes_bad, 2)):
+        for mine, other in zip(ours[:4], theirs):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_a_bad_image_is_told_once_and_too_many_end_the_run(one_goes_bad, caplog):
+    requests = Requests(len(one_goes_bad), 11, [64], seed=1)
+    loader = train_loader(one_goes_bad, requests, 1)
+    for _ in range(2):
+        for batch in loader:
+            loader.tell_bad(batch, logging.getLogger('test'))
+    assert [record.getMessage() for record in caplog.records] == [
+        'skipped image, unreadable: ' + one_goes_bad.image_path(3)]
+    one_goes_bad.on_bad_image = ''  # one of 22 is more than 1%
+    with pytest.raises(UserError, match=r'1 of 22 images are bad.*trainval_03.*--on-bad-image skip'):
+        loader = train_loader(one_goes_bad, requests, 0)
+        for batch in loader:
+            loader.tell_bad(batch, logging.getLogger('test'))
+    one_goes_bad.on_bad_image = 'stop'
+    with pytest.raises(UserError, match='trainval_03'):
+        list(train_loader(one_goes_bad, requests, 1))

@@ -1,7 +1,9 @@
 """The network is GluonCV's, its weights go both ways, and every file that does not fit is named."""
+import contextlib
 import http.server
 import json
 import os
+import resource
 import shutil
 import threading
 import zipfile
@@ -13,6 +15,7 @@ import pytest
 from yolo3 import network
 from yolo3.augment import normalize
 from yolo3.cli import UserError
+from yolo3.network import ANCHORS
 from yolo3.runtime import mx
 from yolo3.targets import DenseTargets, sparse_targets
 from gluoncv.model_zoo import model_store
@@ -231,3 +234,50 @@ def test_sizes_that_overflow_leave_the_gradients_finite():
     for name, parameter in net.collect_params().items():
         if parameter.grad_req != 'null':
             assert np.isfinite(parameter.grad().asnumpy()).all(), name
+
+
+def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
+    path = str(tmp_path / 'a.params')
+    nets = [network.build('mobilenet0_25', ['a']) for _ in range(2)]
+    facts = [dict(network='mobilenet0_25', classes=['a'], anchors=ANCHORS, data_shape=64, dataset='voc', epoch=epoch)
+             for epoch in range(2)]
+
+    def weights(net):
+        return net.yolo_outputs[0].prediction.weight.data().asnumpy()
+    for stop in range(1, 12):
+        network.save_detector(nets[0], path, **facts[0])
+        calls = []
+
+        def stopping(real):
+            def call(*args, **kwargs):
+                calls.append(real)
+                if len(calls) >= stop:
+                    raise KeyboardInterrupt  # from here on nothing is done, as after a kill
+                return real(*args, **kwargs)
+            return call
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            for name in 'replace', 'remove', 'fsync':
+                patch.setattr(os, name, stopping(getattr(os, name)))
+            network.save_detector(nets[1], path, **facts[1])
+        info = network.read_sidecar(path)
+        loaded = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].asnumpy()
+        owner = [np.array_equal(loaded, weights(net)) for net in nets].index(True)
+        assert info is None or info['epoch'] == owner
+    assert len(calls) < stop and info['epoch'] == 1  # the last was not stopped
+
+
+def test_a_full_disk_keeps_both_files(tmp_path):
+    path = str(tmp_path / 'a.params')
+    net = network.build('mobilenet0_25', ['a'])
+    facts = dict(network='mobilenet0_25', classes=['a'], anchors=ANCHORS, data_shape=64, dataset='voc', epoch=1)
+    network.save_detector(net, path, **facts)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in 100, 10 ** 6, len(before['a.params']) - 100:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+            with pytest.raises(OSError):
+                network.save_detector(net, path, **dict(facts, epoch=2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before

@@ -130,7 +130,7 @@ def test_the_cpu_build_loads_no_cuda(monkeypatch):
 
 @pytest.mark.parametrize('gpus, numbers', [('', []), ('0', [0]), ('1, 0', [1, 0]), ('0,1,', [0, 1])])
 def test_gpus_that_can_be_used(gpus, numbers):
-    assert runtime.gpu_numbers(gpus, [(5, 0), (8, 9)], True) == numbers
+    assert runtime.gpu_numbers(gpus, [(5, 0), (8, 9)], True, 11000) == numbers
 
 
 @pytest.mark.parametrize('gpus, found, gpu_build, words', [
@@ -147,9 +147,14 @@ def test_gpus_that_can_be_used(gpus, numbers):
 ])
 def test_gpus_that_cannot_be_used(gpus, found, gpu_build, words):
     with pytest.raises(UserError) as error:
-        runtime.gpu_numbers(gpus, found, gpu_build)
+        runtime.gpu_numbers(gpus, found, gpu_build, 12040)
     for word in ['--gpus %s:' % gpus] + words:
         assert word in str(error.value)
+
+
+def test_an_old_driver_is_named():
+    with pytest.raises(UserError, match=r'--gpus 0: .* CUDA 10\.2, .* 450\.80\.02 .*--gpus'):
+        runtime.gpu_numbers('0', [(7, 0)], True, 10020)
 
 
 class Driver:
@@ -165,6 +170,9 @@ class Driver:
     def cuDeviceGetCount(self, count):
         count._obj.value = 2
 
+    def cuDriverGetVersion(self, version):
+        version._obj.value = 11080
+
     def cuDeviceGet(self, device, number):
         device._obj.value = number
 
@@ -174,7 +182,7 @@ class Driver:
 
 def test_gpus_are_asked_of_the_driver(monkeypatch):
     monkeypatch.setattr(ctypes, 'CDLL', lambda name: Driver())
-    assert runtime.gpus_found() == [(7, 0), (9, 0)]
+    assert runtime.gpus_found() == [(7, 0), (9, 0)] and runtime.driver_version() == 11080
 
 
 def test_no_gpus_without_a_driver_that_starts(monkeypatch):
@@ -184,7 +192,7 @@ def test_no_gpus_without_a_driver_that_starts(monkeypatch):
     def absent(name):
         raise OSError(name)
     monkeypatch.setattr(ctypes, 'CDLL', absent)
-    assert runtime.gpus_found() == []
+    assert runtime.gpus_found() == [] and runtime.driver_version() == 0
 
 
 @pytest.fixture
@@ -194,6 +202,7 @@ def two_gpus(monkeypatch):
             return name == 'CUDA'
     monkeypatch.setattr(mx.runtime, 'Features', Features)
     monkeypatch.setattr(runtime, 'gpus_found', lambda: [(7, 0), (8, 6)])
+    monkeypatch.setattr(runtime, 'driver_version', lambda: 11040)
 
 
 def test_devices_with_gpus(two_gpus):
@@ -228,3 +237,10 @@ print(mallinfo().hblks - before)'''
     assert imported(code).stdout == '1\n'
     assert imported('import yolo3.runtime; ' + code).stdout == '0\n'
     assert imported('import yolo3.runtime; ' + code, env={'MALLOC_ARENA_TEST': '8'}).stdout == '1\n'
+
+
+@pytest.mark.parametrize('message, told', [
+    ('cudaMalloc retry failed: out of memory', True), ('CUDNN_STATUS_ALLOC_FAILED', True), ('std::bad_alloc', True),
+    ('Check failed: e == cudaSuccess: CUDA: out of memory', True), ('Shape inconsistent', False)])
+def test_out_of_memory_is_recognised(message, told):
+    assert runtime.out_of_memory(mx.base.MXNetError(message)) is told

@@ -19,7 +19,7 @@ from mxnet.gluon.nn import BatchNorm
 
 import train_yolo3_mobilenet as training
 from yolo3 import network
-from yolo3.cli import UserError
+from yolo3.cli import RunError, UserError
 from yolo3.datasets import VOCDetection
 from yolo3.loader import Requests, train_loader
 from yolo3.network import ANCHORS
@@ -154,7 +154,12 @@ def test_decay_epochs_are_absolute():
     np.testing.assert_allclose(rates, [0.01, 0.0325, 0.055, 0.0775, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
-def frozen_steps(squares, device_count, batch_size, steps=5):
+def sgd(net, accumulate=1, no_wd=False):
+    return training.build_trainer(argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False,
+                                                     accumulate=accumulate), net)
+
+
+def frozen_steps(squares, device_count, batch_size, steps=5, accumulate=1):
     """The weights before and after some steps on that many devices, batch norm frozen."""
     mx.random.seed(3)
     net = network.build('mobilenet0_25', ['red', 'blue'])
@@ -167,12 +172,12 @@ def frozen_steps(squares, device_count, batch_size, steps=5):
     net.collect_params().reset_ctx(devices)
     before = weights(net)
     net.hybridize()
-    trainer = training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    trainer = sgd(net, accumulate)
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     requests = Requests(len(images), batch_size, [64], seed=1, samples_per_epoch=steps * batch_size)
     targets = DenseTargets(2)
     for batch in train_loader(images, requests, num_workers=0):
-        training.train_step(net, targets, batch, devices, trainer)
+        training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)
     return before, weights(net)
 
 
@@ -199,9 +204,87 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
         assert apart < 1e-5 * size and moved > 1e-3 * size
 
 
+@pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
+def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
+    before, whole = frozen_steps(squares, 1, 8)
+    _, split = frozen_steps(squares, devices, 8, accumulate=parts)
+    size = np.sqrt(sum((value ** 2).sum() for name, value in whole.items() if 'offset' not in name))
+    apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split, before)]
+    print('%d parts: relative difference %.1e' % (parts, apart / size))
+    assert apart < 1e-5 * size and moved > 1e-3 * size
+
+
+def state_of(net, trainer):
+    momentum = {'momentum %d' % index: array.asnumpy() for index, array in trainer._updaters[0].states.items()}
+    return dict({'%s on %s' % (name, device): parameter.data(device).asnumpy() for device in trainer._contexts
+                 for name, parameter in net._collect_params_with_prefix().items()}, **momentum)
+
+
+@pytest.mark.parametrize('device_count, accumulate', [(1, 1), (2, 1), (1, 2)])
+def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, accumulate):
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    batches = list(train_loader(images, Requests(len(images), 4, [64], seed=1, samples_per_epoch=12), num_workers=0))
+    devices = [mx.cpu(number) for number in range(device_count)]
+    states = []
+    for bad in False, True:
+        mx.random.seed(3)
+        net = network.build('mobilenet0_25', ['red', 'blue'])
+        net.collect_params().reset_ctx(devices)
+        net.hybridize()
+        trainer, targets = sgd(net, accumulate), DenseTargets(2)
+        for number, batch in enumerate(batches):
+            if bad and number == 1:
+                broken = [array.copy() for array in batch]
+                broken[2][3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
+                before = state_of(net, trainer)
+                losses = training.train_step(net, targets, broken, devices, trainer, accumulate=accumulate)
+                assert losses.shape == (4, 4) and np.isfinite(losses).all(axis=0).tolist() == [True] * 3 + [False]
+                assert_same(state_of(net, trainer), before)
+            assert np.isfinite(training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)).all()
+        states.append(state_of(net, trainer))
+    assert_same(*states)
+
+
+def epoch_with_bad_losses(squares, monkeypatch, bad, most):
+    """Train an epoch of 5 batches, of which the losses of those numbers are not finite; returns state and network."""
+    real, calls = training.forward_backward, []
+
+    def forward_backward(*args):
+        calls.append(len(calls))
+        return [array * float('nan') if calls[-1] in bad else array for array in real(*args)]
+    monkeypatch.setattr(training, 'forward_backward', forward_backward)
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    flags = training.parse_args(['--batch-size', '4', '--max-bad-batches', str(most), '--mixup', '--no-mixup-epochs', '0'])
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    state = {'epoch': 0, 'batch': 0, 'losses': None}
+    loader = train_loader(images, Requests(len(images), 4, [64], seed=1), num_workers=0)
+    try:
+        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'),
+                             argparse.Namespace(watch=iter))
+    finally:
+        assert np.isfinite(state['losses']).all() and state['losses'][4] == 4 * (state['batch'] - len(bad))
+        assert all(np.isfinite(value).all() for value in weights(net).values())
+    return state
+
+
+def test_bad_batches_are_named_and_survived(squares, monkeypatch, caplog):
+    assert epoch_with_bad_losses(squares, monkeypatch, [1, 3], 2)['batch'] == 5
+    lines = [record.getMessage() for record in caplog.records if 'not finite' in record.getMessage()]
+    assert len(lines) == 2 and '[Batch 1]' in lines[0] and '[Batch 3]' in lines[1]
+    requests = Requests(22, 4, [64], seed=1)
+    for line, number in zip(lines, (1, 3)):
+        for request in requests.batch(number, True):
+            assert 'trainval_%02d.jpg mixed with' % request.index in line
+
+
+def test_too_many_bad_batches_end_the_run(squares, monkeypatch):
+    with pytest.raises(RunError, match='3 batches .*--max-bad-batches.*--lr'):
+        epoch_with_bad_losses(squares, monkeypatch, [0, 1, 2], 2)
+
+
 def test_no_wd_spares_biases_and_batch_norm():
     net = network.build('mobilenet0_25', ['a'])
-    training.build_trainer(argparse.Namespace(no_wd=True, lr=1e-3, momentum=0.9, wd=5e-4, amp=False), net)
+    sgd(net, no_wd=True)
     for name, parameter in net.collect_params().items():
         assert parameter.wd_mult == (0 if re.search('beta|gamma|bias', name) else 1), name
 
@@ -236,6 +319,16 @@ def test_the_originals_commands_parse():
     flags = training.parse_args(coco.split())
     assert flags.decay_epochs == [220, 250] and flags.mixup and flags.label_smooth and flags.no_wd
     assert flags.prefix == 'yolo3_mobilenet1_0_coco'
+
+
+def test_out_of_memory_names_size_batch_and_remedy(monkeypatch, squares, tmp_path):
+    def full(*args):
+        raise mx.base.MXNetError('Check failed: err == cudaSuccess (2 vs. 0) : cudaMalloc failed: out of memory')
+    monkeypatch.setattr(training, 'train', full)
+    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--dataset-root', str(squares), *TINY, '-j', '0', '--save-prefix',
+                                      str(tmp_path) + '/', '--accumulate', '2'])
+    with pytest.raises(RunError, match='--batch-size 4 at inputs up to 96 pixels: --accumulate 4'):
+        training.main()
 
 
 class Boxes:
@@ -275,7 +368,9 @@ def test_wrong_anchors_are_named(flags):
 
 @pytest.mark.parametrize('flags', [
     ['--data-shape', '400'], ['--min-shape', '352', '--max-shape', '320'], ['--batch-size', '0'], ['--epochs', '0'],
-    ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'linear'], ['--batch-size', 'x'], ['--nope']])
+    ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'linear'], ['--batch-size', 'x'], ['--nope'],
+    ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--max-bad-batches', '-1'],
+    ['--on-bad-image', 'ignore'], ['--start-epoch', '-1']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

@@ -1,18 +1,25 @@
 """Save and resume a training run exactly: weights, momentum and where it stood, in one file that holds no pickle."""
+import contextlib
+import hashlib
+import io
 import json
+import os
 import zipfile
 
 import numpy as np
 
 from yolo3.runtime import mx
-from yolo3.cli import UserError
-from yolo3.files import replacing
+from yolo3.cli import RunError, UserError
+from yolo3.files import replacing, sync
+from yolo3.progress import LOSSES
 
 
-def save(path, net, trainer, state):
+def save(path, net, trainer, state, keep=2):
     """Write weights, momentum and `state` (a dict for JSON) to `path`, a NumPy .npz, replacing it whole.
 
-    Only batch norm's running statistics differ between the devices, and are kept for each.
+    Only batch norm's running statistics differ between the devices, and are kept for each. The `keep` - 1 files before
+    it are kept, under the names of `versions`. Raises OSError where it cannot be written, and RunError where the
+    weights are no longer finite; the files are then as they were.
     """
     arrays = {'weight/%d/%s' % (number, name): array.asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()
@@ -21,27 +28,93 @@ def save(path, net, trainer, state):
     for index, momentum in trainer._updaters[0].states.items():
         for part, array in enumerate(as_tuple(momentum)):
             arrays['momentum/%s/%d' % (names[index], part)] = array.asnumpy()
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise RunError('the weights are no longer finite numbers, so %s stays as it was: go on from it with '
+                       '--resume auto, and a lower --lr or a longer --warmup-epochs' % path)
     arrays['state'] = np.frombuffer(json.dumps(state).encode(), 'uint8')
+    arrays['checksum'] = checksum(arrays)
+    # In memory first: where a disk is full, NumPy leaves a half-open archive that complains when it is collected.
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     with replacing(path) as temporary:
         with open(temporary, 'wb') as file:
-            np.savez(file, **arrays)
+            file.write(content.getbuffer())
+        sync(temporary)
+        names = versions(path, keep)
+        for older, newer in list(zip(names[1:], names))[::-1]:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(newer, older)
 
 
-def load(path, net, trainer):
+def load(path, net, trainer, keep=2, warn=None):
     """Put the weights and momentum of the file at `path` into `net` and `trainer`; returns its state.
 
-    Raises UserError where the file is unreadable, damaged, or from another network.
+    Where it is damaged, `warn(message)` says so, it is set aside, and the newest sound one of the `versions` is taken.
+    Raises UserError where there is none, or it is from another network.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        state = json.loads(arrays.pop('state').tobytes().decode())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError('--resume: %s is not a whole checkpoint of this project (%s)' % (path, error))
+    for name in existing(path, keep):
+        try:
+            arrays = read(name)
+            state = checked(json.loads(arrays.pop('state').tobytes().decode()))
+            put(name, arrays, net, trainer)
+            return state
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError,
+                zipfile.BadZipFile) as error:
+            problem = '%s is not a whole checkpoint of this project (%s)' % (name, error)
+            if name == existing(path, keep)[-1]:
+                raise UserError('--resume: ' + problem)
+        with contextlib.suppress(OSError):
+            os.replace(name, name + '.damaged')
+        if warn:
+            warn('%s: set aside as %s.damaged, going back to the one before' % (problem, name))
+    raise UserError('--resume: there is no checkpoint %s' % path)
+
+
+def read(path):
+    """The arrays in the checkpoint file at `path`, their checksum verified. Raises ValueError and others."""
+    with zipfile.ZipFile(path) as archive:
+        # Ours are not compressed, so a small file of a stranger cannot become a large one in memory.
+        if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
+            raise ValueError('it declares more than it holds')
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if not np.array_equal(arrays.pop('checksum'), checksum(arrays)):
+        raise ValueError('its checksum is wrong')
+    return arrays
+
+
+def checksum(arrays):
+    """The SHA-256 of a dict of arrays, names, types and shapes included, as (32,) uint8."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(('%s %s %s;' % (name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), 'uint8')
+
+
+def checked(state):
+    """`state`, or ValueError where it is not one of a training run."""
+    def number(value, kinds=(int, float)):
+        return isinstance(value, kinds) and not isinstance(value, bool)
+
+    if not (number(state['epoch'], int) and number(state['batch'], int) and min(state['epoch'], state['batch']) >= 0
+            and number(state['best_map']) and isinstance(state['settings'], dict)
+            and (state['losses'] is None or len(state['losses']) == 5 and all(map(number, state['losses'])))
+            and all(entry.keys() >= {'epoch', 'lr', *LOSSES} and all(map(number, entry.values()))
+                    for entry in state['history'])):
+        raise ValueError('its state is none of a training run')
+    return state
+
+
+def put(path, arrays, net, trainer):
+    """Put what `read` gave for `path` into `net` and `trainer`. Raises UserError where it does not fit."""
     parameters = net._collect_params_with_prefix()
     shapes = {name[len('weight/0/'):]: array.shape for name, array in arrays.items() if name.startswith('weight/0/')}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise UserError('--resume: %s is from a network of other --network or --classes' % path)
+    for name, array in arrays.items():
+        if array.dtype.kind != 'f' or array.shape != shapes[name.split('/')[1 if name[0] == 'm' else 2]]:
+            raise ValueError('%s has another type or shape than its parameter' % name)
     for name, parameter in parameters.items():
         for number, array in enumerate(parameter.list_data()):
             array[:] = arrays.get('weight/%d/%s' % (number, name), arrays['weight/0/' + name])
@@ -52,7 +125,6 @@ def load(path, net, trainer):
             if momentum:
                 updater.states[index] = momentum[0] if len(momentum) == 1 else tuple(momentum)
                 updater.states_synced[index] = True
-    return state
 
 
 def trainer_names(net, trainer):
@@ -79,6 +151,16 @@ def average_running_statistics(net):
 def path(prefix):
     """Where the run whose files begin with `prefix` keeps its checkpoint."""
     return prefix + '_last.npz'
+
+
+def versions(path, keep):
+    """The names of the checkpoint at `path` and of the `keep` - 1 before it, the newest first."""
+    return [path] + [path[:-len('.npz')] + '.%d.npz' % number for number in range(1, keep)]
+
+
+def existing(path, keep=2):
+    """Those of the `versions` that there are."""
+    return [name for name in versions(path, keep) if os.path.exists(name)]
 
 
 def require_same(path, old, new):

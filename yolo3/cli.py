@@ -9,6 +9,10 @@ class UserError(Exception):
     """The user's input is at fault: the message names the file or flag and the remedy, in one line."""
 
 
+class RunError(Exception):
+    """The run cannot go on, though its input may be sound (a dead worker, a full disk): one line, with the remedy."""
+
+
 class Interrupted(BaseException):
     """A signal asked the command to stop. `signum` is SIGINT or SIGTERM."""
 
@@ -24,23 +28,25 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError('%s (see --help)' % message)
 
 
-def fail(error):
-    """Print `error` (a UserError) as one line on stderr and leave with exit code 2."""
+def fail(error, status=2):
+    """Print `error` (a UserError) as one line on stderr and leave with the exit code `status`."""
     command = os.path.basename(sys.argv[0]) or 'yolo3'
     print('%s: error: %s' % (command, ' '.join(str(error).split())), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def run(main):
     """Call `main()` and leave with the project's exit codes.
 
-    0 done; 2 the user's input is at fault, one line on stderr; 130 / 143 after SIGINT / SIGTERM; 1 and a
-    traceback for anything else.
+    0 done; 2 the user's input is at fault, one line on stderr; 130 / 143 after SIGINT / SIGTERM; 1 for anything else,
+    with one line for a RunError, else a traceback.
     """
     try:
         main()
     except UserError as error:
         fail(error)
+    except RunError as error:
+        fail(error, 1)
     except Interrupted as stop:
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
@@ -50,20 +56,18 @@ def run(main):
 class StopSignal:
     """Holds back SIGINT and SIGTERM until `check()`, where the run can be stopped without losing anything.
 
-    A second signal acts at once, as it would without this class.
+    A second signal ends the process at once: by the system, since Python's own handlers wait while MXNet computes.
     """
 
     def __init__(self):
-        self._process = os.getpid()
         self._signum = None
-        self._previous = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        for signum in signal.SIGINT, signal.SIGTERM:
+            signal.signal(signum, self._note)
 
     def _note(self, signum, frame):
-        if os.getpid() != self._process:  # a data worker, forked with this handler: nothing to save there
-            os._exit(128 + signum)
         self._signum = signum
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for number in signal.SIGINT, signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
         print('stopping after this batch; once more to quit at once', file=sys.stderr)
 
     def check(self):

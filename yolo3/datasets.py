@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from yolo3.cli import UserError, shorten
-from yolo3.images import ImageFile
+from yolo3.images import BadImage, ImageFile, check
 
 VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
 COCO_ROOT = os.path.join('~', '.mxnet', 'datasets', 'coco')
@@ -24,26 +24,38 @@ EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', 
 UNKNOWN, CROWD = 'of other classes', 'around crowds'
 
 
-def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False):
-    """The 'voc' or 'coco' dataset to train on; what is not given is as in VOC07+12 and COCO 2017. Raises UserError."""
+MOST_BAD = 0.01  # of the images, unless --on-bad-image skip: more are a mistake rather than bad luck
+
+
+def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, on_bad_image=None):
+    """The 'voc' or 'coco' dataset to train on; what is not given is as in VOC07+12 and COCO 2017. Raises UserError.
+
+    on_bad_image: see `_Checked`.
+    """
     if dataset == 'voc':
         return VOCDetection(root or VOC_ROOT, splits or ['2007_trainval', '2012_trainval'],
-                            classes or VOC_CLASSES, skip_empty)
+                            classes or VOC_CLASSES, skip_empty, on_bad_image)
     return COCODetection(root or COCO_ROOT, splits or ['instances_train2017'], classes, skip_empty,
-                         skip_crowd_only=True)
+                         skip_crowd_only=True, on_bad_image=on_bad_image)
 
 
-def open_val(dataset, root=None, classes=None, splits=None):
+def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
     """The 'voc' or 'coco' dataset to evaluate on, with all its images; else as `open_train`. Raises UserError."""
     if dataset == 'voc':
-        return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or VOC_CLASSES)
-    return COCODetection(root or COCO_ROOT, splits or ['instances_val2017'], classes)
+        return VOCDetection(root or VOC_ROOT, splits or ['2007_test'], classes or VOC_CLASSES,
+                            on_bad_image=on_bad_image)
+    return COCODetection(root or COCO_ROOT, splits or ['instances_val2017'], classes, on_bad_image=on_bad_image)
 
 
 class _Checked:
-    """What both datasets share: classes in any spelling, images with labels, and an account of what was dropped."""
+    """What both datasets share: classes in any spelling, images with labels, and an account of what was dropped.
 
-    def _start(self, root, splits, classes, layout):
+
+    on_bad_image: where it is not None, the headers of all image files are read. A bad one (see BadImage) ends in that
+    with 'stop', is left out with 'skip', and with '' is left out unless more than MOST_BAD are.
+    """
+
+    def _start(self, root, splits, classes, layout, on_bad_image):
         """Take the arguments in; `layout` tells the user what `root` must hold."""
         self._expected = '--dataset-root %s must hold %s' % (root, layout)
         if not os.path.isdir(os.path.expanduser(root)):
@@ -57,6 +69,7 @@ class _Checked:
                             % ','.join(classes))
         self._paths, self._sizes, self._labels = [], [], []
         self._notes, self._found = {}, collections.Counter()
+        self.on_bad_image, self._bad = on_bad_image, []
 
     def _missing(self, what, path):
         return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
@@ -104,12 +117,31 @@ class _Checked:
         self._labels.append(label)
         return True
 
+    def _check(self, path, size):
+        """Raises BadImage where images are to be checked and this one is bad."""
+        if self.on_bad_image is not None:
+            check(path, size)
+
+    def _leave_out(self, error):
+        """Note the BadImage `error`, or raise it where it is not to be left out."""
+        if self.on_bad_image in (None, 'stop'):
+            raise error
+        self._note('skipped', 'image', error.why, error.path)
+        self._bad.append(str(error))
+
     def _finish(self):
-        """Raises UserError where there is no box at all."""
+        """Raises UserError where there is no box at all, or too many bad images."""
+        self.require_few(len(self._bad), self._bad[0] if self._bad else '')
         if not any(map(len, self._labels)):
             found = shorten(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
             raise UserError('no usable box of --classes %s in %s of %s; classes found there: %s' % (
                 ','.join(self._classes), self._name, self._root, found))
+
+    def require_few(self, bad, example):
+        """Raise UserError where `bad` images are too many by `on_bad_image`."""
+        if self.on_bad_image == '' and bad > MOST_BAD * (len(self) + len(self._bad)):
+            raise UserError('%s: %d of %d images are bad, as this one: %s; mend or remove them, or leave them out with '
+                            '--on-bad-image skip' % (self._name, bad, len(self) + len(self._bad), example))
 
     @property
     def classes(self):
@@ -182,14 +214,21 @@ class VOCDetection(_Checked):
     label of shape (0, 6), or is left out where `skip_empty`. Raises UserError.
     """
 
-    def __init__(self, root, splits, classes, skip_empty=False):
+    def __init__(self, root, splits, classes, skip_empty=False, on_bad_image=None):
         self._start(root, splits, classes, 'VOC2007/ImageSets/Main/trainval.txt, VOC2007/Annotations and '
-                                           'VOC2007/JPEGImages for a split 2007_trainval')
+                                           'VOC2007/JPEGImages for a split 2007_trainval', on_bad_image)
         years_and_names = [split.partition('_')[::2] for split in splits]
         skip = 'without objects' if skip_empty else ''
-        self._items = [item for item in self._load_items(years_and_names) if self._take(*self._read(*item), skip)]
+        self._items = [item for item in self._load_items(years_and_names) if self._add(item, skip)]
         self._finish()
         del self._pictures
+
+    def _add(self, item, skip):
+        """Add the image of an item; returns whether it was."""
+        try:
+            return self._take(*self._read(*item), skip)
+        except BadImage as error:
+            return self._leave_out(error)
 
     @property
     def contiguous_id_to_json(self):
@@ -252,6 +291,7 @@ class VOCDetection(_Checked):
         except (AttributeError, TypeError, ValueError):
             raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
         size = _size(root.findtext('size/width'), root.findtext('size/height'), image)
+        self._check(image, size)
         return image, size, self._label(path, size, boxes, 6)
 
     def _picture(self, folder, stem, filename):
@@ -265,9 +305,9 @@ class VOCDetection(_Checked):
             return os.path.join(folder, 'JPEGImages', named)
         if own:
             return os.path.join(folder, 'JPEGImages', own[0])
-        raise UserError('no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
-            os.path.join(folder, 'Annotations', stem + '.xml'), named or '(none)', stem,
-            os.path.join(folder, 'JPEGImages')))
+        path = os.path.join(folder, 'Annotations', stem + '.xml')
+        raise BadImage(path, 'no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
+            path, named or '(none)', stem, os.path.join(folder, 'JPEGImages')), 'missing')
 
 
 class COCODetection(_Checked):
@@ -279,8 +319,8 @@ class COCODetection(_Checked):
     `contiguous_id_to_json` gives the category id in `coco` of each class. Raises UserError.
     """
 
-    def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False):
-        self._start(root, splits, classes or (), 'annotations/%s.json and its images' % splits[0])
+    def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False, on_bad_image=None):
+        self._start(root, splits, classes or (), 'annotations/%s.json and its images' % splits[0], on_bad_image)
         self._skip_empty, self._skip_crowd_only = skip_empty, skip_crowd_only
         self._coco = None
         self._load_jsons(splits)
@@ -304,9 +344,14 @@ class COCODetection(_Checked):
         for split, (images, categories, annotations) in zip(splits, files):
             known = {name: self.index_map[_key(name)] for name in categories.values() if _key(name) in self.index_map}
             for entry in images:
-                path = self._picture(split, entry)
-                size = _size(entry.get('width'), entry.get('height'), path)
                 boxes = annotations.pop(entry['id'], [])
+                try:
+                    path = self._picture(split, entry)
+                    size = _size(entry.get('width'), entry.get('height'), path)
+                    self._check(path, size)
+                except BadImage as error:
+                    self._leave_out(error)
+                    continue
                 sides = np.array([box for _, _, box, _ in boxes], float).reshape(-1, 4)
                 sides[:, 2:] = sides[:, :2] + np.maximum(0, sides[:, 2:] - 1)  # both ends are in the box
                 label = self._label(path, size, [box[:2] + (side,) for box, side in zip(boxes, sides.tolist())], 5)
@@ -368,8 +413,9 @@ class COCODetection(_Checked):
                 raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, root))
             if os.path.isfile(path):
                 return path
-        raise UserError('no image for id %s of %s: looked in %s for %s' % (
-            entry['id'], split, root, ', '.join(places) or 'file_name, which it lacks'))
+        message = 'no image for id %s of %s: looked in %s for %s' % (
+            entry['id'], split, root, ', '.join(places) or 'file_name, which it lacks')
+        raise BadImage(name or '(id %s)' % entry['id'], message, 'missing')
 
     def image_id(self, index):
         """The id of one image in `coco`."""

@@ -6,7 +6,7 @@ import os
 import sys
 
 from yolo3.cli import UserError
-from yolo3.cpus import usable_cpus
+from yolo3.limits import usable_cpus
 from yolo3.libraries import check_opencv
 
 check_opencv()  # demo and eval import this file first

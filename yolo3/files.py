@@ -9,23 +9,28 @@ def replacing(path):
     """Yield a temporary name beside `path`; when the block ends well, it becomes `path` on disk.
 
     The content is synced before the rename and the folder after it, so a crash or a power cut at any moment
-    leaves a complete file. Where the block raises, the temporary file is removed and `path` is as it was.
+    leaves a complete file. Where the block raises, the temporary file is removed and `path` is as it was. What a kill
+    leaves of it is replaced by the next attempt: its name is always the same.
     """
-    temporary = '%s.tmp%d' % (path, os.getpid())
+    temporary = path + '.tmp'
     try:
         yield temporary
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    sync(os.path.dirname(os.path.abspath(path)))
+
+
+def sync(path):
+    """Wait until the file or folder `path` is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_json(path, content):

@@ -18,8 +18,19 @@ ORIENTATION = 0x0112
 TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
 
 
+class BadImage(UserError):
+    """The image file `path` is missing, cannot be read or is of another size than annotated: `why`, as in 'missing'."""
+
+    def __init__(self, path, message, why='unreadable'):
+        super().__init__(path, message, why)
+        self.path, self.why = path, why
+
+    def __str__(self):
+        return self.args[1]
+
+
 class ImageFile:
-    """The image file `path`, `width` x `height` pixels as it is to be looked at. Raises UserError.
+    """The image file `path`, `width` x `height` pixels as it is to be looked at. Raises BadImage.
 
     annotated: the (width, height) that its boxes were drawn on, where known. Some labelling tools heed the quarter
     turns of EXIF data and some do not: one is left undone where that is the size without it. Otherwise all turns are
@@ -45,8 +56,8 @@ class ImageFile:
                     stored = image.size
                     self.orientation = Image.Image.getexif(image).get(ORIENTATION)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError('cannot read image %s: %s' % (path, 'it is empty, damaged or no image'
-                            if isinstance(error, Image.UnidentifiedImageError) else error))
+            raise BadImage(path, 'cannot read image %s: %s' % (
+                path, 'it is empty, damaged or no image' if isinstance(error, Image.UnidentifiedImageError) else error))
         upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
         self.heeded = annotated is None or tuple(annotated) != stored or upright == stored
         self.width, self.height = upright if self.heeded else stored
@@ -56,13 +67,13 @@ class ImageFile:
 
     def pixels(self, reduction=1):
         """RGB, uint8 (height, width, 3); with a `reduction` of 2, 4 or 8 that many times smaller, a JPEG then being
-        decoded faster. Of 16 bits a colour the upper 8; what is transparent on white. Raises UserError."""
+        decoded faster. Of 16 bits a colour the upper 8; what is transparent on white. Raises BadImage."""
         try:
             image = self._decode(reduction) if self._opencv else self._convert(reduction)
         except (cv2.error, OSError, SyntaxError, ValueError) as error:
-            raise UserError('cannot read image %s: %s' % (self._path, error))
+            raise BadImage(self._path, 'cannot read image %s: %s' % (self._path, error))
         if image is None:
-            raise UserError('cannot read image %s: it is damaged' % self._path)
+            raise BadImage(self._path, 'cannot read image %s: it is damaged' % self._path)
         transpose, flip = TURNS.get(self._turn, (False, None))
         image = cv2.transpose(image) if transpose else image
         return image if flip is None else cv2.flip(image, flip)
@@ -106,3 +117,20 @@ class Blend:
                                             cv2.BORDER_CONSTANT) for image in (first, second)]
         # addWeighted rounds to the nearest; GluonCV cuts off.
         return cv2.addWeighted(first, self._ratio, second, 1 - self._ratio, -0.5)
+
+
+def check(path, annotated):
+    """Raise BadImage unless the file `path` begins as an image does that has the (width, height) `annotated`.
+
+    Only its header is read, and nothing decoded. What EXIF data turns by a quarter may have either size.
+    """
+    try:
+        with Image.open(path) as image:
+            size, turned = image.size, image.format != 'PNG' and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    except FileNotFoundError:
+        raise BadImage(path, 'no image %s' % path, 'missing')
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImage(path, 'cannot read image %s: %s' % (path, error))
+    if tuple(annotated) != size and not (turned and tuple(annotated) == size[::-1]):
+        raise BadImage(path, 'image %s has %d x %d pixels, but %d x %d by its annotation' % ((path,) + size + tuple(annotated)),
+                       'of another size than annotated')

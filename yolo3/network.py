@@ -1,4 +1,6 @@
 """The detector: GluonCV's MobileNet stages wired into its YOLOv3 head, and its weights in and out."""
+import contextlib
+import errno
 import json
 import os
 import threading
@@ -14,7 +16,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError, shorten
-from yolo3.files import replacing, write_json
+from yolo3.files import replacing, sync
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
 # YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
@@ -23,6 +25,7 @@ STRIDES = [8, 16, 32]
 CLASSES = {'voc': list(VOCDetection.CLASSES), 'coco': list(COCODetection.CLASSES)}
 PROBE_SECONDS = 20
 LARGEST_EXPONENT = 20  # of a box's size: e^20 anchors are a billion pixels
+MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # that a sidecar may name: what a stranger's file can cost in memory
 
 
 def network_name(name):
@@ -143,11 +146,22 @@ def sidecar_path(params):
 def save_detector(net, path, **sidecar):
     """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
 
-    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole.
+    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole, and
+    stopped at any moment there is never a sidecar beside weights that are not its own. Raises OSError.
     """
-    write_json(sidecar_path(path), sidecar)
-    with replacing(path) as temporary:
-        net.save_parameters(temporary)
+    with replacing(sidecar_path(path)) as facts:
+        with open(facts, 'w', encoding='utf-8') as file:
+            json.dump(sidecar, file, indent=2, ensure_ascii=False)
+            file.write('\n')
+        with replacing(path) as weights:
+            try:
+                net.save_parameters(os.path.abspath(weights))
+                mx.nd.load(os.path.abspath(weights))  # MXNet does not say where a disk was full
+            except mx.base.MXNetError as error:
+                raise OSError(errno.EIO, reason(error), weights)
+            sync(weights)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(sidecar_path(path))
 
 
 def load_detector(path, network=None, dataset=None, classes=None, devices=None):
@@ -185,13 +199,15 @@ def read_sidecar(path):
         names = info['classes']
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError('"classes" is not a list of names')
-        if not isinstance(info['data_shape'], int) or info['data_shape'] < 32 or info['data_shape'] % 32:
-            raise ValueError('"data_shape" is not a positive multiple of 32')
+        if len(names) > MOST_CLASSES:
+            raise ValueError('"classes" has more than %d names' % MOST_CLASSES)
+        if not isinstance(info['data_shape'], int) or not 32 <= info['data_shape'] <= MOST_PIXELS or info['data_shape'] % 32:
+            raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
         if info['dataset'] not in CLASSES:
             raise ValueError('"dataset" is not voc or coco')
         # Files of before there was a choice have none.
         anchors = info.setdefault('anchors', ANCHORS)
-        if len(anchors) != 3 or any(len(row) != 6 or not all(side > 0 for side in row) for row in anchors):
+        if len(anchors) != 3 or any(len(row) != 6 or not all(0 < side < MOST_PIXELS for side in row) for row in anchors):
             raise ValueError('"anchors" is not three rows of six positive numbers')
         return info
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -250,6 +266,20 @@ def anchors_of(net):
     """The anchors of `net`, as ANCHORS."""
     return [output.anchors.data(output.anchors.list_ctx()[0]).asnumpy().ravel().tolist()
             for output in net.yolo_outputs][::-1]
+
+
+def running_statistics(net):
+    """For each device of `net` the list of its batch norm's running statistics, NDArrays."""
+    parameters = [parameter for name, parameter in net.collect_params().items() if 'running' in name]
+    return list(zip(*[parameter.list_data() for parameter in parameters]))
+
+
+def restore(arrays, values):
+    """Fill `arrays`, which have one dimension, with the numbers of `values`, all of theirs in one."""
+    start = 0
+    for array in arrays:
+        array[:] = values[start:start + array.size]
+        start += array.size
 
 
 def guess_classes(path, classes):

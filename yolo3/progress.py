@@ -2,6 +2,7 @@
 import logging
 import os
 import sys
+from logging.handlers import WatchedFileHandler
 
 import numpy as np
 from tqdm import tqdm
@@ -10,6 +11,24 @@ from yolo3.cli import UserError
 from yolo3.files import replacing
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
+
+
+class _FileHandler(WatchedFileHandler):
+    """Appends to a file, makes it anew where it was removed, and says once where it cannot."""
+
+    _told = False
+
+    def emit(self, record):
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record):
+        """Called in an except clause."""
+        if not self._told:
+            print('could not write %s (%s): the log goes on here' % (self.baseFilename, sys.exc_info()[1]), file=sys.stderr)
+        self._told = True
 
 
 class _ConsoleHandler(logging.Handler):
@@ -26,7 +45,7 @@ def start_log(path):
     """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        file = logging.FileHandler(path, encoding='utf-8')
+        file = _FileHandler(path, encoding='utf-8')
     except OSError as error:
         raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
     logger = logging.getLogger('yolo3')
@@ -54,49 +73,23 @@ def advancing(bar, batches):
 
 
 class LossMeter:
-    """Means of YOLOv3's four losses per sample, going on from `totals` of an earlier meter where they are given.
-
-    Reading a loss would wait for its device. So the losses stay there, and the device is kept AHEAD batches behind: it
-    always has work, and what is queued for it stays small.
-    """
-
-    AHEAD = 2
+    """Means of YOLOv3's four losses per sample, going on from `totals` of an earlier meter where they are given."""
 
     def __init__(self, totals=None):
         *sums, self._count = totals or [0] * (len(LOSSES) + 1)
         self._sums = np.array(sums, 'float64')
-        self._pending = []
 
     def update(self, losses):
-        """losses: for each device its four losses, (b,) NDArrays."""
-        from yolo3.runtime import mx  # here: evaluation without MXNet shows progress too
-        self._pending.append(([mx.nd.stack(*arrays).sum(axis=1) for arrays in losses],
-                              sum(arrays[0].size for arrays in losses)))
-        for sums in (self._pending[-1 - self.AHEAD][0] if len(self._pending) > self.AHEAD else ()):
-            sums.wait_to_read()
-
-    def _read(self, count):
-        for sums, samples in self._pending[:count]:
-            self._sums += sum(array.asnumpy().astype('float64') for array in sums)
-            self._count += samples
-        del self._pending[:count]
+        """losses: (4, b) numbers."""
+        self._sums += losses.sum(axis=1, dtype='float64')
+        self._count += losses.shape[1]
 
     def totals(self):
-        """The sums of the losses and the number of samples, all batches handed in included, as a list of numbers."""
-        self._read(len(self._pending))
+        """The sums of the losses and the number of samples, as a list of numbers."""
         return self._sums.tolist() + [self._count]
 
     def means(self):
-        """{name of the loss: mean}, all batches handed in included."""
-        self._read(len(self._pending))
-        return self._means()
-
-    def recent(self):
-        """As `means`, without waiting for the last batches."""
-        self._read(max(0, len(self._pending) - self.AHEAD))
-        return self._means()
-
-    def _means(self):
+        """{name of the loss: mean}."""
         return dict(zip(LOSSES, (self._sums / max(1, self._count)).tolist()))
 
 

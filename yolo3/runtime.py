@@ -1,12 +1,15 @@
 """The one place where MXNet is worked round: what it needs before its import, and the devices after it."""
+import contextlib
 import ctypes
 import importlib.metadata
 import os
 import sys
 
 from yolo3.cli import UserError
-from yolo3.cpus import usable_cpus
 from yolo3.libraries import CUDA_LIBRARIES, check_opencv, give_up
+from yolo3.limits import usable_cpus
+
+OLDEST_DRIVER = 11000  # any for CUDA 11 runs what was made for 11.2
 
 
 def load_cuda():
@@ -63,6 +66,14 @@ finally:
 cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork
 
 
+def driver_version():
+    """The newest CUDA that NVIDIA's driver knows, as 11020 for 11.2; 0 without a driver."""
+    version = ctypes.c_int()
+    with contextlib.suppress(OSError):
+        ctypes.CDLL('libcuda.so.1').cuDriverGetVersion(ctypes.byref(version))
+    return version.value
+
+
 def gpus_found():
     """The compute capability (major, minor) of each GPU, in MXNet's numbering; [] without a GPU or its driver."""
     try:
@@ -81,10 +92,11 @@ def gpus_found():
     return found
 
 
-def gpu_numbers(gpus, found, gpu_build):
+def gpu_numbers(gpus, found, gpu_build, driver):
     """The numbers in `--gpus`, all of them usable, or UserError.
 
-    `found` is what `gpus_found()` said; `gpu_build` whether the installed MXNet is one that can use a GPU.
+    `found` is what `gpus_found()` said; `gpu_build` whether the installed MXNet is one that can use a GPU; `driver` what
+    `driver_version()` said.
     """
     try:
         numbers = [int(number) for number in gpus.split(',') if number.strip()]
@@ -98,6 +110,9 @@ def gpu_numbers(gpus, found, gpu_build):
             problem = "no NVIDIA GPU with its driver found; --gpus '' uses the CPU"
         elif not gpu_build:
             problem = "this MXNet is the CPU build (scripts/setup.sh --gpu for the other); --gpus '' uses the CPU"
+        elif driver < OLDEST_DRIVER:
+            problem = ("NVIDIA's driver knows CUDA %d.%d, and MXNet needs 11: update it to 450.80.02 or newer; "
+                       "--gpus '' uses the CPU" % (driver // 1000, driver % 1000 // 10))
         elif not 0 <= number < len(found):
             problem = 'there is no GPU %d; found: --gpus %s' % (number, ','.join(map(str, range(len(found)))))
         elif not 5 <= found[number][0] <= 8:
@@ -107,6 +122,12 @@ def gpu_numbers(gpus, found, gpu_build):
         if problem:
             raise UserError('--gpus %s: %s' % (gpus, problem))
     return numbers
+
+
+def out_of_memory(error):
+    """Whether an error of MXNet says that a GPU's memory or the main memory is too small."""
+    return any(word in str(error) for word in ('out of memory', 'CUDNN_STATUS_ALLOC_FAILED', 'bad_alloc',
+                                               'Failed to allocate'))
 
 
 def devices(gpus):
@@ -119,5 +140,7 @@ def devices(gpus):
             return devices('0')
         except UserError:
             return [mx.cpu()]
-    numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA')) if gpus.strip() else []
+    if not gpus.strip():
+        return [mx.cpu()]
+    numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA'), driver_version())
     return [mx.gpu(number) for number in numbers] or [mx.cpu()]

@@ -45,5 +45,5 @@ def our_epochs(args):
         training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, stop)
         times.append(time.time() - start)
         memory['MB after epoch %d, main' % (number + 1)] = measure.resident('self')
-        memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(batches._worker_pool._pool[0].pid)
+        memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(batches.workers.processes[0].pid)
     return dict({'seconds an epoch': statistics.median(times)}, **memory)

@@ -148,7 +148,7 @@ def mxnet_forward(args):
 def torch_forward(args):
     import torch
     from benchmarks import torch_network
-    from yolo3.cpus import usable_cpus
+    from yolo3.limits import usable_cpus
     torch.set_num_threads(usable_cpus())
     return lambda images: torch_network.forward(len(images), images.shape[2])
 
@@ -159,7 +159,7 @@ def heads_file(args):
 
 def onnxruntime_forward(args):
     import onnxruntime
-    from yolo3.cpus import usable_cpus
+    from yolo3.limits import usable_cpus
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     session = onnxruntime.InferenceSession(heads_file(args), options, providers=['CPUExecutionProvider'])

@@ -60,14 +60,15 @@ def stages(images, args, mixup, kind):
                watch(augment, 'draw_colour', 'draw colour'), watch(augment, 'draw_view', 'draw crop'),
                watch(cv2, 'transform', 'colour'), watch(cv2, 'copyMakeBorder', 'expand, blend'),
                watch(cv2, 'addWeighted', 'expand, blend'), watch(cv2, 'resize', 'resize'), watch(cv2, 'flip', 'flip'),
-               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'stack_train', 'stack into shared memory')]
+               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'together', 'stack into the batch')]
     requests = ours.Requests(len(images), args.batch_size, args.sizes, seed=1)
     samples = ours.TrainSamples(images, ANCHORS)
     count, start = 0, time.process_time()
     for epoch_ in range(3):
         requests.begin(epoch_, mixup)
         for batch in requests:
-            ours.stack_train([samples[request] for request in batch], mx.Context('cpu_shared', 0))
+            for parts in ours.stack_train([samples[request] for request in batch]):
+                ours.together(parts, mx.cpu())
             count += len(batch)
     total = time.process_time() - start
     for owner, name, real in watched:

@@ -1,10 +1,10 @@
-"""The processors that a control group and an affinity leave to a process."""
+"""The processors and the memory that a control group and an affinity leave to a process."""
 import math
 import os
 
 import pytest
 
-from yolo3 import cpus as limits
+from yolo3 import limits
 
 
 @pytest.mark.parametrize('membership, files, quota', [
@@ -41,3 +41,18 @@ def test_without_affinity_as_on_macos(monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 6)
     monkeypatch.setattr(limits, 'cgroup_quota', lambda: math.inf)
     assert limits.usable_cpus() == 6
+
+
+@pytest.mark.parametrize('files, available', [
+    ({'meminfo': 'MemFree: 1 kB\nMemAvailable:   2000 kB\n'}, 2048000),
+    ({'meminfo': 'MemAvailable: 2000 kB\n', 'membership': '0::/a/b\n', 'a/memory.max': '900000\n',
+      'a/memory.current': '500000\n', 'a/memory.stat': 'anon 1\ninactive_file 70000\n', 'a/b/memory.max': 'max\n',
+      'a/b/memory.current': '3\n'}, 470000),
+    ({'meminfo': 'MemAvailable: 2000 kB\n', 'membership': '4:memory:/x\n2:cpu:/\n',
+      'memory/x/memory.limit_in_bytes': '1000', 'memory/x/memory.usage_in_bytes': '400'}, 600),
+    ({}, float('inf'))])
+def test_available_memory_heeds_the_control_groups(tmp_path, files, available):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert limits.available_memory(tmp_path / 'meminfo', tmp_path, tmp_path / 'membership') == available

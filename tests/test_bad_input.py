@@ -1,0 +1,257 @@
+"""A table of malformed inputs: each ends in one line that names the file or flag, exit code 2 and no traceback."""
+import functools
+import json
+import os
+import struct
+import sys
+import tempfile
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+import demo
+import eval_yolo3
+import train_yolo3_mobilenet as training
+from conftest import ANNOTATION, OBJECT
+from yolo3 import checkpoint, network
+from yolo3.cli import run
+from yolo3.datasets import open_train
+from yolo3.images import ImageFile
+from yolo3.network import ANCHORS
+from yolo3.runtime import mx
+
+BOX = OBJECT % ('a', 1, 1, 20, 20)
+GOOD_XML = ANNOTATION % ('one', 64, 48, BOX)
+LAUGHS = '<!DOCTYPE l [<!ENTITY a "ha">%s]><annotation>&k;</annotation>' % ''.join(
+    '<!ENTITY %s "%s">' % (name, '&%s;' % before * 10) for before, name in zip('abcdefghij', 'bcdefghijk'))
+
+
+def refused(action, named, capsys):
+    """Run `action` as a command does, and hold it to one line that names `named`, and exit code 2."""
+    with pytest.raises(SystemExit) as end:
+        run(action)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and len(error.splitlines()) == 1, error
+    assert named in error and 'Traceback' not in error and len(error) < 2000
+
+
+def voc(root, xml=GOOD_XML, split='one\n'):
+    """Read a VOC set of one image."""
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / 'VOC2007' / folder).mkdir(parents=True)
+    cv2.imwrite(str(root / 'VOC2007/JPEGImages/one.jpg'), np.zeros((48, 64, 3), 'uint8'))
+    for path, content in ('Annotations/one.xml', xml), ('ImageSets/Main/trainval.txt', split):
+        (root / 'VOC2007' / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return open_train('voc', str(root), ['a'], ['2007_trainval'], on_bad_image='stop')
+
+
+def test_the_good_ones_are_taken(tmp_path):
+    assert len(voc(tmp_path / 'voc')) == len(coco(tmp_path / 'coco', GOOD_COCO)) == 1
+    (tmp_path / 'a.png').write_bytes(png(8, 8))
+    ImageFile(str(tmp_path / 'a.png')).pixels()
+    assert network.load_detector(params(tmp_path, {}))
+
+
+@pytest.mark.parametrize('xml', [
+    b'', b'\x00' * 100, b'\xff\xfe<\x00', b'no xml', '<annotation>', '<annotation></object></annotation>', GOOD_XML[:-20],
+    GOOD_XML + '<more/>', LAUGHS, '<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', '<?xml version="1.0" encoding="x"?><a/>',
+    '<annotation>' + '<object>' * 100000,
+    ANNOTATION % ('one', 64, 48, '<object><bndbox/></object>'), ANNOTATION % ('one', 64, 48, '<object><name>a</name></object>'),
+    GOOD_XML.replace('<xmin>1<', '<xmin>one<'), GOOD_XML.replace('<xmin>1<', '<xmin>nan<'),
+    GOOD_XML.replace('<xmax>20<', '<xmax>1e999<'), GOOD_XML.replace('<xmin>1</xmin>', ''),
+    GOOD_XML.replace('<name>a</name>', '<name/>')], ids=lambda xml: str(xml)[:30])
+def test_xml(tmp_path, capsys, xml):
+    refused(lambda: voc(tmp_path, xml), 'one.xml', capsys)
+
+
+@pytest.mark.parametrize('xml, named', [
+    (GOOD_XML.replace('<width>64', '<width>640'), 'one.jpg'), (GOOD_XML.replace('>a<', '>b<'), '--classes')])
+def test_annotations_of_something_else(tmp_path, capsys, xml, named):
+    refused(lambda: voc(tmp_path, xml), named, capsys)
+
+
+def test_a_filename_leads_nowhere_else(tmp_path, capsys):
+    voc(tmp_path)
+    os.remove(tmp_path / 'VOC2007/JPEGImages/one.jpg')
+    (tmp_path / 'VOC2007/one.jpg').write_bytes(JPEG)
+    (tmp_path / 'VOC2007/Annotations/one.xml').write_text(GOOD_XML.replace('one.jpg', '../one.jpg'))
+    refused(lambda: open_train('voc', str(tmp_path), ['a'], ['2007_trainval']), 'one.xml', capsys)
+
+
+@pytest.mark.parametrize('split', [b'', b'\n\n', b'\xff\xfeo\x00', b'two\n', b'../../one\n', b'/etc/passwd\n', b'one\x00\n'])
+def test_split_files(tmp_path, capsys, split):
+    refused(lambda: voc(tmp_path, split=split), 'trainval.txt', capsys)
+
+
+IMAGE = {'id': 1, 'file_name': 'one.jpg', 'width': 64, 'height': 48}
+LABEL = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [1, 2, 20, 20]}
+GOOD_COCO = {'images': [IMAGE], 'categories': [{'id': 1, 'name': 'a'}], 'annotations': [LABEL]}
+
+
+def coco(root, content):
+    """Read a COCO set of one image."""
+    (root / 'annotations').mkdir(parents=True)
+    cv2.imwrite(str(root / 'one.jpg'), np.zeros((48, 64, 3), 'uint8'))
+    (root / 'annotations/all.json').write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return open_train('coco', str(root), splits=['all'])
+
+
+def changed(**changes):
+    return dict(GOOD_COCO, **changes)
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'\xff\xfe', b'{"images": [', b'[' * 100000, b'{"a":' * 100000, [], 3, None, {}, changed(images=None), changed(images=[]),
+    changed(images=[3]), changed(images=[{}]), changed(images=[IMAGE, IMAGE]), changed(images={'id': 1}),
+    changed(categories=[{}]), changed(categories=[{'id': 'x', 'name': 'a'}]), changed(categories=[{'id': 1, 'name': 3}]),
+    changed(categories=3), changed(annotations=[3]), changed(annotations=[dict(LABEL, bbox=[1, 2, 3])]),
+    changed(annotations=[dict(LABEL, bbox='abcd')]), changed(annotations=[dict(LABEL, bbox=[1, 2, 3, float('inf')])]),
+    changed(annotations=[dict(LABEL, category_id=None)]), changed(annotations=[dict(LABEL, area='x')]),
+    changed(annotations=[{'bbox': [1, 2, 3, 4]}]), changed(annotations=3), changed(images=[dict(IMAGE, id=[1])])],
+    ids=lambda content: str(content)[:40])
+def test_coco_json(tmp_path, capsys, content):
+    refused(lambda: coco(tmp_path, content), 'all.json', capsys)
+
+
+@pytest.mark.parametrize('image, named', [
+    (dict(IMAGE, file_name='../../etc/passwd'), 'outside'), (dict(IMAGE, file_name='/etc/passwd'), 'outside'),
+    (dict(IMAGE, file_name='two.jpg'), 'two.jpg'), ({'id': 1}, 'file_name')])
+def test_coco_images(tmp_path, capsys, image, named):
+    refused(lambda: coco(tmp_path, changed(images=[image])), named, capsys)
+
+
+def png(width, height, data=None):
+    """A PNG file that declares `width` x `height` grey pixels."""
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    data = zlib.compress(b'\0' * (width + 1) * height) if data is None else data
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)) +
+            chunk(b'IDAT', data) + chunk(b'IEND', b''))
+
+
+JPEG = cv2.imencode('.jpg', np.random.RandomState(0).randint(0, 256, (64, 64, 3), 'uint8'))[1].tobytes()
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'\0' * 1000, b'<svg xmlns="http://www.w3.org/2000/svg"/>', b'GIF89a', b'\xff\xd8\xff\xe0', JPEG[:100],
+    png(60000, 60000, b''), png(2 ** 31 - 1, 2 ** 31 - 1, b''), png(0, 5, b''), png(9, 9)[:40], b'BM' + b'\xff' * 60,
+    b'RIFF\xff\xff\xff\xffWEBPVP8 ' + b'\0' * 20, b'II*\0\xff\xff\xff\xff', b'\x89PNG\r\n\x1a\n'],
+    ids=lambda content: str(content)[:30])
+def test_images(tmp_path, capsys, content):
+    (tmp_path / 'a.jpg').write_bytes(content)
+    refused(lambda: ImageFile(str(tmp_path / 'a.jpg')).pixels(), 'a.jpg', capsys)
+
+
+def test_no_image_at_all(tmp_path, capsys):
+    refused(lambda: ImageFile(str(tmp_path / 'none.jpg')), 'none.jpg', capsys)
+    refused(lambda: ImageFile(str(tmp_path)), str(tmp_path), capsys)
+
+
+FACTS = {'network': 'mobilenet0_25', 'classes': ['a'], 'anchors': ANCHORS, 'data_shape': 64, 'dataset': 'voc'}
+
+
+@functools.lru_cache(None)
+def good_params():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'good.params')
+        network.build('mobilenet0_25', ['a']).save_parameters(path)
+        with open(path, 'rb') as file:
+            return file.read()
+
+
+def params(folder, facts, content=lambda good: good):
+    """A .params file with a sidecar of those changes."""
+    path = str(folder / 'a.params')
+    with open(path, 'wb') as file:
+        file.write(content(good_params()))
+    with open(str(folder / 'a.json'), 'wb') as file:
+        file.write(facts if isinstance(facts, bytes) else json.dumps(dict(FACTS, **facts)).encode())
+    return path
+
+
+@pytest.mark.parametrize('facts', [
+    b'', b'[]', b'{', b'\xff\xff', b'3', b'[' * 100000, {'network': 'resnet'}, {'network': ['a']}, {'network': None},
+    {'classes': 'a'}, {'classes': []}, {'classes': [1]}, {'data_shape': 0}, {'data_shape': '64'}, {'data_shape': 33},
+    {'dataset': 'imagenet'}, {'dataset': {}}, {'anchors': 3}, {'anchors': [[1, 2]]}, {'anchors': [[0] * 6] * 3},
+    {'anchors': [['a'] * 6] * 3}, {'data_shape': True}, {'data_shape': 10 ** 9}, {'anchors': [[float('nan')] * 6] * 3},
+    {'classes': ['a'] * 10 ** 5}], ids=lambda facts: str(facts)[:40])
+def test_sidecars(tmp_path, capsys, facts):
+    refused(lambda: network.load_detector(params(tmp_path, facts)), 'a.json', capsys)
+
+
+@pytest.mark.parametrize('content', [
+    lambda good: b'', lambda good: b'hello', lambda good: good[:50], lambda good: good[:-7], lambda good: good[:len(good) // 2],
+    lambda good: b'\x80\x04cposix\nsystem\n(S"touch pwned"\ntR.',
+    lambda good: good[:16] + b'\xff' * 8 + good[24:]])
+def test_params(tmp_path, capsys, content):
+    refused(lambda: network.load_detector(params(tmp_path, {}, content)), 'a.params', capsys)
+
+
+def test_params_of_another_network(tmp_path, capsys):
+    refused(lambda: network.load_detector(params(tmp_path, {'network': 'mobilenet0_5'})), 'a.params', capsys)
+    refused(lambda: network.load_detector(params(tmp_path, {'classes': ['a', 'b']})), 'a.params', capsys)
+    mx.nd.save(str(tmp_path / 'list.params'), [mx.nd.ones(3)])
+    refused(lambda: network.load_detector(str(tmp_path / 'list.params'), classes=['a']), 'list.params', capsys)
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x05\x06' + b'\0' * 18, b'\x93NUMPY\x01\x00', b'\x80\x04N.', b'PK\x03\x04' * 100])
+def test_checkpoints(tmp_path, capsys, content):
+    (tmp_path / 'run.npz').write_bytes(content)
+    refused(lambda: checkpoint.load(str(tmp_path / 'run.npz'), None, None), 'run.npz', capsys)
+
+
+@pytest.mark.parametrize('arrays', [
+    {}, {'state': np.zeros(3)}, {'state': np.frombuffer(b'{}', 'uint8')}, {'state': np.frombuffer(b'[' * 10 ** 5, 'uint8')},
+    {'state': np.frombuffer(b'null', 'uint8')}, {'../../x': np.zeros(2)}, {'state': np.array(['a'])}])
+def test_checkpoints_whose_checksum_is_right(tmp_path, capsys, arrays):
+    path = str(tmp_path / 'run.npz')
+    np.savez(path, checksum=checkpoint.checksum(arrays), **arrays)
+    refused(lambda: checkpoint.load(path, None, None), 'run.npz', capsys)
+    assert os.listdir(tmp_path) == ['run.npz']
+
+
+@pytest.mark.parametrize('flags', [
+    ['--dataset', 'x'], ['--epochs'], ['--epochs', '1e3'], ['--batch-size', '-1'], ['--num-workers', '-1'], ['--seed', '-5'],
+    ['--data-shape', '31'], ['--gpus', 'x'], ['--gpus', '99'], ['--lr', 'fast'], ['--lr-decay-epoch', '1;2'],
+    ['--network', '../x'], ['--classes', 'a,a'], ['--dataset-root', 'no/such'], ['--keep', '0'], ['--unknown'],
+    ['--on-bad-image', 'eat'], ['--accumulate', '9999'], ['--lr', 'nan'], ['--momentum', 'inf'], ['--lr', '-1']], ids=str)
+def test_train_flags(tmp_path, capsys, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir('empty')
+    monkeypatch.setattr(sys, 'argv', ['train', '--dataset-root', 'empty', '--gpus', '', '--no-pretrained-base'] + flags)
+    refused(training.main, flags[0], capsys)
+
+
+@pytest.mark.parametrize('main', [eval_yolo3.main, demo.main])
+@pytest.mark.parametrize('flags, named', [
+    ([], '--params'), (['--params', 'none.params'], 'none.params'), (['--params', '.'], '.'), (['--params'], '--params'),
+    (['--params', 'none.params', '--gpus', '-3'], '--gpus')])
+def test_eval_and_demo_flags(tmp_path, capsys, monkeypatch, main, flags, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.jpg').write_bytes(JPEG)
+    monkeypatch.setattr(sys, 'argv', ['command'] + (['a.jpg'] if main is demo.main else []) + flags)
+    refused(main, named, capsys)
+
+
+ODD = 'a \'b" $(touch pwned); `c` %s\n{} #?'
+
+
+def test_odd_names_work_and_lead_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / ODD)
+    os.mkdir(out)
+    for name in ODD + '.jpg', '../../' + ODD + '.jpg', '../..', '/etc/..', ODD + '/x.jpg':
+        assert os.path.dirname(os.path.realpath(demo.free_name(out, name, '.jpg', set()))) == os.path.realpath(out)
+    path = os.path.join(out, ODD + '.params')
+    net = network.build('mobilenet0_25', [ODD])
+    network.save_detector(net, path, **dict(FACTS, classes=[ODD]))
+    assert network.load_detector(path)[1]['classes'] == [ODD]
+    content = changed(images=[dict(IMAGE, file_name=ODD + '.jpg')])
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set' / (ODD + '.jpg')).write_bytes(JPEG)
+    dataset = coco(tmp_path / 'set', content)
+    assert dataset.image_path(0) == str(tmp_path / 'set' / (ODD + '.jpg'))
+    assert dataset.image_file(0).pixels().shape == (64, 64, 3)
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names if name == 'pwned']
