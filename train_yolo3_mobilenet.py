@@ -64,8 +64,8 @@ def parse_args(argv=None):
     add('--keep', type=int, default=2, help='checkpoints kept, the newest included')
     add('--checkpoint-batches', type=int, default=0, help='batches between two checkpoints within an epoch; 0: only at '
                                                           'its end, and when stopped')
-    add('--max-bad-batches', type=int, default=10, help='batches an epoch left out for a loss that is no finite number; '
-                                                        'more end the run')
+    add('--max-bad-batches', type=int, default=10, help='batches an epoch that are left out for a loss which is not '
+                                                        'finite; more end the run')
     add('--accumulate', type=int, default=1, help='parts that a batch is computed in, one after the other, for a GPU '
                                                   'that is too small for it')
     add('--seed', type=int, default=233)
@@ -179,15 +179,16 @@ def build_trainer(args, net):
         amp.init_trainer(trainer)
     if args.accumulate > 1:
         for parameter in trainer._params:
-            parameter.grad_req = 'add'
+            if parameter.grad_req == 'write':
+                parameter.grad_req = 'add'
     return trainer
 
 
 def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1):
     """One step on a batch of `train_loader`, in `accumulate` parts; returns the losses of its images, (4, b).
 
-    Where one of them is not finite, the batch is not applied: weights, momentum and the running statistics of batch norm
-    are as they were.
+    Where one of them is not finite, the batch is not applied: weights, momentum and the running statistics of batch
+    norm are as they were.
     """
     running = network.running_statistics(net)
     before = [mx.nd.concat(*arrays, dim=0) for arrays in running]
@@ -250,8 +251,8 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                 if bad.any():
                     bad_batches += 1
                     images = requests.batch(state['batch'], requests.mixup)
-                    logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s', epoch,
-                                   done, ', '.join(loader.name(image) for image, is_bad in zip(images, bad) if is_bad))
+                    logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s',
+                                   epoch, done, ', '.join(loader.name(image) for image, is_bad in zip(images, bad) if is_bad))
                 else:
                     meter.update(losses)
                 state['batch'] += 1
@@ -427,8 +428,8 @@ def main():
     except mx.base.MXNetError as error:
         if not runtime.out_of_memory(error):
             raise
-        raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes the '
-                       'same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the last '
+        raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes '
+                       'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the last '
                        'checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
                                        max(args.sizes + [args.data_shape]), 2 * args.accumulate))
 

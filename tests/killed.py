@@ -1,7 +1,7 @@
 """Train, and kill this process (SIGKILL) at a random moment of its n-th step, validation, save or rename.
 
-python tests/killed.py PLACE NUMBER SEED [flags of train_yolo3_mobilenet.py]; exit status -9, or 0 where the training was
-done before.
+python tests/killed.py PLACE NUMBER SEED [flags of train_yolo3_mobilenet.py]; exit status -9, or 0 where the training
+was done before.
 """
 import os
 import random

@@ -55,10 +55,13 @@ def test_the_good_ones_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize('xml', [
-    b'', b'\x00' * 100, b'\xff\xfe<\x00', b'no xml', '<annotation>', '<annotation></object></annotation>', GOOD_XML[:-20],
-    GOOD_XML + '<more/>', LAUGHS, '<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', '<?xml version="1.0" encoding="x"?><a/>',
+    b'', b'\x00' * 100, b'\xff\xfe<\x00', b'no xml', '<annotation>', '<annotation></object></annotation>',
+    GOOD_XML[:-20],
+    GOOD_XML + '<more/>', LAUGHS, '<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>',
+    '<?xml version="1.0" encoding="x"?><a/>',
     '<annotation>' + '<object>' * 100000,
-    ANNOTATION % ('one', 64, 48, '<object><bndbox/></object>'), ANNOTATION % ('one', 64, 48, '<object><name>a</name></object>'),
+    ANNOTATION % ('one', 64, 48, '<object><bndbox/></object>'), ANNOTATION % ('one', 64, 48,
+    '<object><name>a</name></object>'),
     GOOD_XML.replace('<xmin>1<', '<xmin>one<'), GOOD_XML.replace('<xmin>1<', '<xmin>nan<'),
     GOOD_XML.replace('<xmax>20<', '<xmax>1e999<'), GOOD_XML.replace('<xmin>1</xmin>', ''),
     GOOD_XML.replace('<name>a</name>', '<name/>')], ids=lambda xml: str(xml)[:30])
@@ -80,7 +83,8 @@ def test_a_filename_leads_nowhere_else(tmp_path, capsys):
     refused(lambda: open_train('voc', str(tmp_path), ['a'], ['2007_trainval']), 'one.xml', capsys)
 
 
-@pytest.mark.parametrize('split', [b'', b'\n\n', b'\xff\xfeo\x00', b'two\n', b'../../one\n', b'/etc/passwd\n', b'one\x00\n'])
+@pytest.mark.parametrize('split', [b'', b'\n\n', b'\xff\xfeo\x00', b'two\n', b'../../one\n', b'/etc/passwd\n',
+    b'one\x00\n'])
 def test_split_files(tmp_path, capsys, split):
     refused(lambda: voc(tmp_path, split=split), 'trainval.txt', capsys)
 
@@ -103,9 +107,11 @@ def changed(**changes):
 
 
 @pytest.mark.parametrize('content', [
-    b'', b'\xff\xfe', b'{"images": [', b'[' * 100000, b'{"a":' * 100000, [], 3, None, {}, changed(images=None), changed(images=[]),
+    b'', b'\xff\xfe', b'{"images": [', b'[' * 100000, b'{"a":' * 100000, [], 3, None, {}, changed(images=None),
+    changed(images=[]),
     changed(images=[3]), changed(images=[{}]), changed(images=[IMAGE, IMAGE]), changed(images={'id': 1}),
-    changed(categories=[{}]), changed(categories=[{'id': 'x', 'name': 'a'}]), changed(categories=[{'id': 1, 'name': 3}]),
+    changed(categories=[{}]), changed(categories=[{'id': 'x', 'name': 'a'}]), changed(categories=[{'id': 1,
+    'name': 3}]),
     changed(categories=3), changed(annotations=[3]), changed(annotations=[dict(LABEL, bbox=[1, 2, 3])]),
     changed(annotations=[dict(LABEL, bbox='abcd')]), changed(annotations=[dict(LABEL, bbox=[1, 2, 3, float('inf')])]),
     changed(annotations=[dict(LABEL, category_id=None)]), changed(annotations=[dict(LABEL, area='x')]),
@@ -182,7 +188,8 @@ def test_sidecars(tmp_path, capsys, facts):
 
 
 @pytest.mark.parametrize('content', [
-    lambda good: b'', lambda good: b'hello', lambda good: good[:50], lambda good: good[:-7], lambda good: good[:len(good) // 2],
+    lambda good: b'', lambda good: b'hello', lambda good: good[:50], lambda good: good[:-7],
+    lambda good: good[:len(good) // 2],
     lambda good: b'\x80\x04cposix\nsystem\n(S"touch pwned"\ntR.',
     lambda good: good[:16] + b'\xff' * 8 + good[24:]])
 def test_params(tmp_path, capsys, content):
@@ -196,14 +203,16 @@ def test_params_of_another_network(tmp_path, capsys):
     refused(lambda: network.load_detector(str(tmp_path / 'list.params'), classes=['a']), 'list.params', capsys)
 
 
-@pytest.mark.parametrize('content', [b'', b'PK\x05\x06' + b'\0' * 18, b'\x93NUMPY\x01\x00', b'\x80\x04N.', b'PK\x03\x04' * 100])
+@pytest.mark.parametrize('content', [b'', b'PK\x05\x06' + b'\0' * 18, b'\x93NUMPY\x01\x00', b'\x80\x04N.',
+    b'PK\x03\x04' * 100])
 def test_checkpoints(tmp_path, capsys, content):
     (tmp_path / 'run.npz').write_bytes(content)
     refused(lambda: checkpoint.load(str(tmp_path / 'run.npz'), None, None), 'run.npz', capsys)
 
 
 @pytest.mark.parametrize('arrays', [
-    {}, {'state': np.zeros(3)}, {'state': np.frombuffer(b'{}', 'uint8')}, {'state': np.frombuffer(b'[' * 10 ** 5, 'uint8')},
+    {}, {'state': np.zeros(3)}, {'state': np.frombuffer(b'{}', 'uint8')}, {'state': np.frombuffer(b'[' * 10 ** 5,
+    'uint8')},
     {'state': np.frombuffer(b'null', 'uint8')}, {'../../x': np.zeros(2)}, {'state': np.array(['a'])}])
 def test_checkpoints_whose_checksum_is_right(tmp_path, capsys, arrays):
     path = str(tmp_path / 'run.npz')
@@ -213,10 +222,12 @@ def test_checkpoints_whose_checksum_is_right(tmp_path, capsys, arrays):
 
 
 @pytest.mark.parametrize('flags', [
-    ['--dataset', 'x'], ['--epochs'], ['--epochs', '1e3'], ['--batch-size', '-1'], ['--num-workers', '-1'], ['--seed', '-5'],
+    ['--dataset', 'x'], ['--epochs'], ['--epochs', '1e3'], ['--batch-size', '-1'], ['--num-workers', '-1'], ['--seed',
+    '-5'],
     ['--data-shape', '31'], ['--gpus', 'x'], ['--gpus', '99'], ['--lr', 'fast'], ['--lr-decay-epoch', '1;2'],
     ['--network', '../x'], ['--classes', 'a,a'], ['--dataset-root', 'no/such'], ['--keep', '0'], ['--unknown'],
-    ['--on-bad-image', 'eat'], ['--accumulate', '9999'], ['--lr', 'nan'], ['--momentum', 'inf'], ['--lr', '-1']], ids=str)
+    ['--on-bad-image', 'eat'], ['--accumulate', '9999'], ['--lr', 'nan'], ['--momentum', 'inf'], ['--lr', '-1']],
+    ids=str)
 def test_train_flags(tmp_path, capsys, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
     os.mkdir('empty')
@@ -226,7 +237,8 @@ def test_train_flags(tmp_path, capsys, monkeypatch, flags):
 
 @pytest.mark.parametrize('main', [eval_yolo3.main, demo.main])
 @pytest.mark.parametrize('flags, named', [
-    ([], '--params'), (['--params', 'none.params'], 'none.params'), (['--params', '.'], '.'), (['--params'], '--params'),
+    ([], '--params'), (['--params', 'none.params'], 'none.params'), (['--params', '.'], '.'), (['--params'],
+    '--params'),
     (['--params', 'none.params', '--gpus', '-3'], '--gpus')])
 def test_eval_and_demo_flags(tmp_path, capsys, monkeypatch, main, flags, named):
     monkeypatch.chdir(tmp_path)

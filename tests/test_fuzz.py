@@ -1,6 +1,6 @@
 """Readers of files by strangers, fuzzed: they give what they promise or a UserError, whatever the bytes.
 
-YOLO3_TEST_FUZZ=SECONDS fuzzes each reader that long.
+YOLO3_TEST_FUZZ=N draws N examples for each reader.
 """
 import json
 import os
@@ -20,12 +20,14 @@ from yolo3.cli import UserError  # noqa: E402
 from yolo3.datasets import open_train  # noqa: E402
 
 EXAMPLES = int(os.environ.get('YOLO3_TEST_FUZZ', 60))
-fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES == 60,
+fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck),
+    derandomize=EXAMPLES == 60,
                   database=None)
 
 words = st.sampled_from(['', 'a', '-1', '0', '1e999', 'nan', '../x', '\x00', '64', '狗', ' ', '9' * 400])
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=5),
-                      lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4), max_leaves=8)
+                      lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+                      max_leaves=8)
 
 
 @st.composite
@@ -77,7 +79,8 @@ def folder(tmp_path_factory):
     return root
 
 
-tags = st.sampled_from(['annotation', 'object', 'name', 'bndbox', 'xmin', 'ymax', 'size', 'width', 'filename', 'difficult'])
+tags = st.sampled_from(['annotation', 'object', 'name', 'bndbox', 'xmin', 'ymax', 'size', 'width', 'filename',
+    'difficult'])
 trees = st.recursive(words, lambda inner: st.tuples(tags, st.lists(inner, max_size=4)), max_leaves=12)
 
 

@@ -26,13 +26,14 @@ STEM = 'yolo3_mobilenet0_25_voc'
 def digits(tmp_path_factory):
     """22 + 6 scenes of handwritten digits."""
     root = tmp_path_factory.mktemp('digits')
-    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_digits.py'), '--out', str(root), '--train', '22',
+    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_digits.py'), '--out', str(root), '--train',
+        '22',
                     '--test', '6'], check=True, stderr=subprocess.DEVNULL)
     return root
 
 
 def flags(root, folder, *more):
-    """22 images in batches of 4, so that each epoch leaves some for the next; mixup in the first two epochs of three."""
+    """22 images in batches of 4, so that each epoch leaves some for the next; mixup in two epochs of three."""
     return ['--network', 'mobilenet0.25', '--dataset', 'voc', '--dataset-root', str(root), '--classes',
             '0,1,2,3,4,5,6,7,8,9', '--train-splits', '2007_trainval', '--val-splits', '2007_test', '--gpus', '',
             '--no-pretrained-base', '--batch-size', '4', '-j', '1', '--data-shape', '64', '--min-shape', '64',

@@ -209,7 +209,8 @@ def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
     before, whole = frozen_steps(squares, 1, 8)
     _, split = frozen_steps(squares, devices, 8, accumulate=parts)
     size = np.sqrt(sum((value ** 2).sum() for name, value in whole.items() if 'offset' not in name))
-    apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split, before)]
+    apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split,
+        before)]
     print('%d parts: relative difference %.1e' % (parts, apart / size))
     assert apart < 1e-5 * size and moved > 1e-3 * size
 
@@ -254,7 +255,8 @@ def epoch_with_bad_losses(squares, monkeypatch, bad, most):
         return [array * float('nan') if calls[-1] in bad else array for array in real(*args)]
     monkeypatch.setattr(training, 'forward_backward', forward_backward)
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
-    flags = training.parse_args(['--batch-size', '4', '--max-bad-batches', str(most), '--mixup', '--no-mixup-epochs', '0'])
+    flags = training.parse_args(['--batch-size', '4', '--max-bad-batches', str(most), '--mixup', '--no-mixup-epochs',
+        '0'])
     net = network.build('mobilenet0_25', ['red', 'blue'])
     state = {'epoch': 0, 'batch': 0, 'losses': None}
     loader = train_loader(images, Requests(len(images), 4, [64], seed=1), num_workers=0)

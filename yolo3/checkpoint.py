@@ -52,21 +52,22 @@ def load(path, net, trainer, keep=2, warn=None):
     Where it is damaged, `warn(message)` says so, it is set aside, and the newest sound one of the `versions` is taken.
     Raises UserError where there is none, or it is from another network.
     """
-    for name in existing(path, keep):
+    names = existing(path, keep)
+    for name in names:
         try:
             arrays = read(name)
             state = checked(json.loads(arrays.pop('state').tobytes().decode()))
+        except Exception as error:  # NumPy and zipfile raise nearly anything where bytes are damaged
+            problem = '%s is not a whole checkpoint of this project (%s)' % (name, error)
+            if name == names[-1]:
+                raise UserError('--resume: ' + problem)
+            with contextlib.suppress(OSError):
+                os.replace(name, name + '.damaged')
+            if warn:
+                warn('%s: set aside as %s.damaged, going back to the one before' % (problem, name))
+        else:
             put(name, arrays, net, trainer)
             return state
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError,
-                zipfile.BadZipFile) as error:
-            problem = '%s is not a whole checkpoint of this project (%s)' % (name, error)
-            if name == existing(path, keep)[-1]:
-                raise UserError('--resume: ' + problem)
-        with contextlib.suppress(OSError):
-            os.replace(name, name + '.damaged')
-        if warn:
-            warn('%s: set aside as %s.damaged, going back to the one before' % (problem, name))
     raise UserError('--resume: there is no checkpoint %s' % path)
 
 
@@ -113,8 +114,10 @@ def put(path, arrays, net, trainer):
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
         raise UserError('--resume: %s is from a network of other --network or --classes' % path)
     for name, array in arrays.items():
-        if array.dtype.kind != 'f' or array.shape != shapes[name.split('/')[1 if name[0] == 'm' else 2]]:
-            raise ValueError('%s has another type or shape than its parameter' % name)
+        kind, *rest = name.split('/')  # 'weight/0/NAME' or 'momentum/NAME/0'
+        if array.dtype.kind != 'f' or array.shape != shapes.get(
+                ((rest[::-1] if kind == 'weight' else rest) or [''])[0]):
+            raise UserError('--resume: %s holds %s, which is of another type or shape than here' % (path, name))
     for name, parameter in parameters.items():
         for number, array in enumerate(parameter.list_data()):
             array[:] = arrays.get('weight/%d/%s' % (number, name), arrays['weight/0/' + name])

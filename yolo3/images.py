@@ -132,5 +132,5 @@ def check(path, annotated):
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImage(path, 'cannot read image %s: %s' % (path, error))
     if tuple(annotated) != size and not (turned and tuple(annotated) == size[::-1]):
-        raise BadImage(path, 'image %s has %d x %d pixels, but %d x %d by its annotation' % ((path,) + size + tuple(annotated)),
-                       'of another size than annotated')
+        raise BadImage(path, 'image %s has %d x %d pixels, but %d x %d by its annotation'
+                       % ((path,) + size + tuple(annotated)), 'of another size than annotated')

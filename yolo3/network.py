@@ -201,13 +201,15 @@ def read_sidecar(path):
             raise ValueError('"classes" is not a list of names')
         if len(names) > MOST_CLASSES:
             raise ValueError('"classes" has more than %d names' % MOST_CLASSES)
-        if not isinstance(info['data_shape'], int) or not 32 <= info['data_shape'] <= MOST_PIXELS or info['data_shape'] % 32:
+        size = info['data_shape']
+        if not isinstance(size, int) or not 32 <= size <= MOST_PIXELS or size % 32:
             raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
         if info['dataset'] not in CLASSES:
             raise ValueError('"dataset" is not voc or coco')
         # Files of before there was a choice have none.
         anchors = info.setdefault('anchors', ANCHORS)
-        if len(anchors) != 3 or any(len(row) != 6 or not all(0 < side < MOST_PIXELS for side in row) for row in anchors):
+        if len(anchors) != 3 or not all(len(row) == 6 and all(0 < side < MOST_PIXELS for side in row)
+                                        for row in anchors):
             raise ValueError('"anchors" is not three rows of six positive numbers')
         return info
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -27,7 +27,8 @@ class _FileHandler(WatchedFileHandler):
     def handleError(self, record):
         """Called in an except clause."""
         if not self._told:
-            print('could not write %s (%s): the log goes on here' % (self.baseFilename, sys.exc_info()[1]), file=sys.stderr)
+            print('could not write %s (%s): the log goes on here' % (self.baseFilename, sys.exc_info()[1]),
+                  file=sys.stderr)
         self._told = True
 
 

@@ -21,8 +21,9 @@ PATIENCE = 1  # seconds between two looks of an idle worker whether its main pro
 class Workers:
     """Processes that call `make(samples, note)` -> a batch; `name(sample)` is for error messages.
 
-    They are forked at once. A batch is a list of lists of equal NumPy arrays, which are stacked. `make` calls note(number)
-    before it begins with that number of its samples. slot_bytes: the most that a batch may take; what is larger, or all where it is 0, is sent through a pipe, which costs time.
+    They are forked at once. A batch is a list of lists of equal NumPy arrays, which are stacked. `make` calls
+    note(number) before it begins with that number of its samples. slot_bytes: the most that a batch may take; what is
+    larger, or all where it is 0, is sent through a pipe, which costs time.
     The shared memory has no name: nothing of it is left whichever process is killed, and /dev/shm is not used.
     """
 
@@ -134,7 +135,7 @@ class Workers:
                 return
 
     def _placed(self, batch, slot):
-        """The (offset, shape, dtype) of the batch's arrays in `slot`, stacked there; or if they do not fit, themselves."""
+        """The (offset, shape, dtype) of the batch's arrays, stacked in `slot`; or if they do not fit, the arrays."""
         places, end = [], 0
         for parts in batch:
             places.append((end, (len(parts),) + parts[0].shape, parts[0].dtype.str))

@@ -21,9 +21,9 @@ def figures(args):
 
 
 def at_mean_size(seconds, pixels, args, count):
-    """The seconds that `count` images would have taken, had their sizes been --min-shape to --max-shape in equal shares.
+    """The seconds that `count` images would have taken with the sizes of --min-shape to --max-shape in equal shares.
 
-    An epoch draws four or five of the sizes by chance. The time of a step grows as the pixels of its images.
+    An epoch draws a few of the sizes by chance, and the time of a step grows as the pixels of its images.
     """
     return seconds / pixels * count * statistics.mean(size ** 2 for size in args.sizes)
 
@@ -37,6 +37,7 @@ def stock_epoch(args):
     for batch in batches:
         stock_pipeline.train_step(net, batch, trainer)
         pixels += len(batch[0]) * batch[0].shape[2] ** 2
+    mx.nd.waitall()
     return {'seconds an epoch': at_mean_size(time.time() - start, pixels, args, len(images))}
 
 
@@ -52,8 +53,9 @@ def our_epochs(args):
         state = {'epoch': number, 'batch': requests.batches(number).start, 'losses': None}
         start = time.time()
         training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, stop)
+        mx.nd.waitall()
         seconds = time.time() - start
-        pixels = sum(request.size ** 2 for place in requests.batches(number) for request in requests.batch(place, False))
+        pixels = sum(sample.size ** 2 for batch in requests.batches(number) for sample in requests.batch(batch, False))
         times.append(at_mean_size(seconds, pixels, args, len(images)))
         memory['MB after epoch %d, main' % (number + 1)] = measure.resident('self')
         memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(batches.workers.processes[0].pid)
