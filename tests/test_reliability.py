@@ -17,7 +17,7 @@ from conftest import ROOT, alive
 
 SCRIPT = os.path.join(ROOT, 'train_yolo3_mobilenet.py')
 KILLED = os.path.join(ROOT, 'tests', 'killed.py')
-KILLS = int(os.environ.get('YOLO3_TEST_KILLS', 4))  # at least; docs/reliability.md tells of 40
+KILLS = int(os.environ.get('YOLO3_TEST_KILLS', 4))  # at least, by turns in each of PLACES
 PLACES = 'step', 'validation', 'save', 'rename'
 STEM = 'yolo3_mobilenet0_25_voc'
 
