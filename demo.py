@@ -193,12 +193,6 @@ def main():
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
     detect, info = detector(args)
-    if not args.serve:
-        make_output_folder('--out-dir', args.out_dir)
-    escaped = [name for name in info['classes'] if not font_file(name)]
-    if escaped:
-        print('no font here has the letters of %s: drawn as escapes; install one, such as fonts-noto-cjk'
-              % ', '.join(escaped), file=sys.stderr)
 
     def look(image, thresh=args.thresh):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], the box in the image's pixels."""
@@ -212,6 +206,11 @@ def main():
         from yolo3 import serve  # here, as the others need no web framework
         serve.run(look, os.path.basename(args.params), args.thresh, args.host, args.port)
         return
+    make_output_folder('--out-dir', args.out_dir)
+    escaped = [name for name in info['classes'] if not font_file(name)]
+    if escaped:
+        print('no font here has the letters of %s: drawn as escapes; install one, such as fonts-noto-cjk'
+              % ', '.join(escaped), file=sys.stderr)
     if args.source:
         watch(args.source, args.out_dir, look)
         return
