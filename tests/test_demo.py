@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -239,10 +240,12 @@ def test_interrupted_video_can_be_played(params, tmp_path):
     writer.release()
     script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'demo.py')
     process = subprocess.Popen([sys.executable, '-u', script, '--params', params, path, '--thresh', '0.4', '--out-dir',
-                                str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                                str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               # A background job of a shell script, as this may be, has SIGINT ignored.
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while b':20\t' not in process.stdout.readline():
         assert process.poll() is None
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
     drawn = cv2.VideoCapture(str(tmp_path / 'clip.mp4'))
