@@ -334,7 +334,7 @@ def test_the_recipes_are_the_original_commands(machine, script):
 
 
 @pytest.mark.parametrize('flag, gpus', [('--cpu', ''), ('--gpu', '0')])
-def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus):
+def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus, monkeypatch):
     import demo
     import eval_yolo3
     import train_yolo3_mobilenet
@@ -349,6 +349,7 @@ def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus):
     make, train, evaluate, show = [command for command in machine.commands if command[0].endswith('.py')]
     assert [os.path.basename(command[0]) for command in (make, train, evaluate, show)] == [
         'make_digits.py', 'train_yolo3_mobilenet.py', 'eval_yolo3.py', 'demo.py']
+    monkeypatch.chdir(machine.project)
     trained = train_yolo3_mobilenet.parse_args(train[1:])
     evaluated, shown = eval_yolo3.parse_args(evaluate[1:]), demo.parse_args(show[1:])
     assert trained.gpus == evaluated.gpus == shown.gpus == gpus
