@@ -1,5 +1,6 @@
 """Train YOLOv3 with a MobileNet backbone: the whole recipe, from the command line to the last checkpoint."""
 import contextlib
+import itertools
 import math
 import time
 
@@ -250,9 +251,9 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                 bad = ~np.isfinite(losses).all(axis=0)
                 if bad.any():
                     bad_batches += 1
-                    images = requests.batch(state['batch'], requests.mixup)
+                    names = map(loader.name, itertools.compress(requests.batch(state['batch'], requests.mixup), bad))
                     logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s',
-                                   epoch, done, ', '.join(loader.name(image) for image, is_bad in zip(images, bad) if is_bad))
+                                   epoch, done, ', '.join(names))
                 else:
                     meter.update(losses)
                 state['batch'] += 1
@@ -429,8 +430,8 @@ def main():
         if not runtime.out_of_memory(error):
             raise
         raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes '
-                       'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the last '
-                       'checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
+                       'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the '
+                       'last checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
                                        max(args.sizes + [args.data_shape]), 2 * args.accumulate))
 
 

@@ -26,9 +26,8 @@ STEM = 'yolo3_mobilenet0_25_voc'
 def digits(tmp_path_factory):
     """22 + 6 scenes of handwritten digits."""
     root = tmp_path_factory.mktemp('digits')
-    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_digits.py'), '--out', str(root), '--train',
-        '22',
-                    '--test', '6'], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([sys.executable, os.path.join(ROOT, 'scripts', 'make_digits.py'), '--out', str(root),
+                    '--train', '22', '--test', '6'], check=True, stderr=subprocess.DEVNULL)
     return root
 
 

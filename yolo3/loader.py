@@ -191,8 +191,9 @@ def together(parts, context):
 class Loader:
     """Iterating yields the batches of `sampler`, as lists of NDArrays on the CPU, made by `num_workers` processes.
 
-    samples[item] is one sample, `stack` makes lists of equal arrays of several. slot_bytes: see `yolo3.workers`; shared:
-    whether the workers share memory with this process, or else send through pipes. pin_memory: for GPUs, which copy faster out of page-locked memory.
+    samples[item] is one sample, `stack` makes lists of equal arrays of several. slot_bytes: see `yolo3.workers`;
+    shared: whether the workers share memory with this process, or else send through pipes. pin_memory: for GPUs, which
+    copy faster out of page-locked memory.
     """
 
     def __init__(self, samples, sampler, stack, num_workers, slot_bytes, pin_memory=False, shared=True):

@@ -95,8 +95,8 @@ def gpus_found():
 def gpu_numbers(gpus, found, gpu_build, driver):
     """The numbers in `--gpus`, all of them usable, or UserError.
 
-    `found` is what `gpus_found()` said, `driver` what `driver_version()` said; `gpu_build` whether the installed MXNet is
-    one that can use a GPU.
+    `found` is what `gpus_found()` said, `driver` what `driver_version()` said; `gpu_build` whether the installed MXNet
+    is one that can use a GPU.
     """
     try:
         numbers = [int(number) for number in gpus.split(',') if number.strip()]
