@@ -1,6 +1,7 @@
 """Train YOLOv3 with a MobileNet backbone: the whole recipe, from the command line to the last checkpoint."""
 import contextlib
 import itertools
+import json
 import math
 import time
 
@@ -11,13 +12,19 @@ from mxnet.contrib import amp
 
 import numpy as np
 
-from yolo3 import checkpoint, metrics, network, progress, validation
+from yolo3 import checkpoint, engines, metrics, network, progress, validation
 from yolo3.anchors import fit_anchors, mean_iou
 from yolo3.augment import normalize
 from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, shorten
 from yolo3.datasets import open_train, open_val
 from yolo3.loader import Requests, train_loader, val_loader
+from yolo3.ranks import ALONE
 from yolo3.targets import DenseTargets
+
+
+# What may differ between the processes of one training: each host has its own devices and paths.
+OF_EACH_HOST = ('gpus', 'num_workers', 'no_shared_memory', 'dataset_root', 'backbone_params', 'pretrained',
+                'save_prefix', 'prefix', 'tensorboard')
 
 
 def parse_args(argv=None):
@@ -38,6 +45,10 @@ def parse_args(argv=None):
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
     add('--no-shared-memory', action='store_true', help='send the batches through pipes, which is slower')
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
+    add('--horovod', action='store_true', help='one of several processes that horovodrun started, with the device of '
+                                               '--gpus that is its turn (docs/scaling.md)')
+    add('--kv-store', default='device', choices=('device', 'nccl', 'dist_sync_device', 'dist_sync'),
+        help="what sums the gradients over --gpus; dist_...: over several hosts too, by MXNet's parameter server")
     add('--epochs', type=int, default=200)
     add('--resume', default='', help="'auto' continues this run exactly where its checkpoint stands; a .params file "
                                      'gives its weights only')
@@ -169,13 +180,13 @@ def build_network(args, classes, anchors, devices, logger):
     return net
 
 
-def build_trainer(args, net):
-    """SGD with momentum, updated on the devices so that its state can be saved whatever the kvstore."""
+def build_trainer(args, net, engine):
+    """SGD with momentum, updated on the devices so that its state can be saved whatever sums the gradients."""
     if args.no_wd:
         for parameter in net.collect_params('.*beta|.*gamma|.*bias').values():
             parameter.wd_mult = 0.0
-    trainer = gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': args.lr, 'momentum': args.momentum,
-                                                          'wd': args.wd}, update_on_kvstore=False)
+    trainer = engine.trainer(net.collect_params(), 'sgd', {'learning_rate': args.lr, 'momentum': args.momentum,
+                                                           'wd': args.wd})
     if args.amp:
         amp.init_trainer(trainer)
     if args.accumulate > 1:
@@ -185,11 +196,12 @@ def build_trainer(args, net):
     return trainer
 
 
-def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1):
-    """One step on a batch of `train_loader`, in `accumulate` parts; returns the losses of its images, (4, b).
+def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1, ranks=ALONE):
+    """One step on a batch of `train_loader`, in `accumulate` parts.
 
-    Where one of them is not finite, the batch is not applied: weights, momentum and the running statistics of batch
-    norm are as they were.
+    Returns the losses of its images, (4, b), and over all ranks the sums of these losses and the number of images,
+    (5,). Where one is not finite, the batch is not applied: weights, momentum and the running statistics of batch norm
+    are as they were. So they are where this raises, as `ranks.step` may.
     """
     running = network.running_statistics(net)
     before = [mx.nd.concat(*arrays, dim=0) for arrays in running]
@@ -200,12 +212,17 @@ def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=Fals
         losses += forward_backward(net, dense_targets, part, devices, trainer, mixed_precision)
     # Reading waits for the forward pass only: the devices have the backward pass to do meanwhile.
     losses = np.concatenate([array.asnumpy() for array in losses], axis=1)
-    if np.isfinite(losses).all():
-        trainer.step(len(batch[0]))
-    else:
-        for arrays, values in zip(running, before):
-            network.restore(arrays, values)
-    return losses
+    applied = False
+    try:
+        totals = ranks.step([*losses.sum(axis=1, dtype='float64'), losses.shape[1]])
+        if np.isfinite(totals).all():
+            trainer.step(totals[-1])
+            applied = True
+    finally:
+        if not applied:
+            for arrays, values in zip(running, before):
+                network.restore(arrays, values)
+    return losses, totals
 
 
 def forward_backward(net, dense_targets, batch, devices, trainer, mixed_precision):
@@ -225,11 +242,12 @@ def forward_backward(net, dense_targets, batch, devices, trainer, mixed_precisio
     return stacked
 
 
-def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
+def train_epoch(args, net, trainer, loader, devices, state, logger, ranks):
     """Train on what is left of epoch state['epoch']; returns {name of the loss: mean}.
 
     After every step state['batch'] is the number of the next batch, counted from the start of the training; and
-    however the epoch ends, state['losses'] are its losses so far. Raises RunError after too many bad batches.
+    however the epoch ends, state['losses'] are its losses so far. Raises RunError after too many bad batches, and what
+    `ranks.step` raises.
     """
     net.hybridize()
     dense_targets = DenseTargets(len(net.classes))
@@ -240,22 +258,25 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
     requests.begin(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, state['batch'])
     mixed = seen = logged = bad_batches = 0
     start = last_log = last_shown = time.time()
-    with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch) as bar:
+    with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch, rank=ranks.rank) as bar:
         bar.update((state['batch'] - batches.start) * args.batch_size)
         try:
-            for batch in stop.watch(loader):
+            for batch in loader:
                 done = state['batch'] - batches.start
                 rate = learning_rate(args, epoch + done / len(batches))
                 trainer.set_learning_rate(rate)
-                losses = train_step(net, dense_targets, batch, devices, trainer, args.amp, args.accumulate)
-                bad = ~np.isfinite(losses).all(axis=0)
-                if bad.any():
-                    bad_batches += 1
-                    names = map(loader.name, itertools.compress(requests.batch(state['batch'], requests.mixup), bad))
-                    logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s',
-                                   epoch, done, ', '.join(names))
+                losses, totals = train_step(net, dense_targets, batch, devices, trainer, args.amp, args.accumulate,
+                                            ranks)
+                if np.isfinite(totals).all():
+                    meter.update(totals)
                 else:
-                    meter.update(losses)
+                    bad_batches += 1
+                    bad = ~np.isfinite(losses).all(axis=0)
+                    names = map(loader.name, itertools.compress(requests.batch(state['batch'], requests.mixup), bad))
+                    names = ranks.gather(', '.join(names).encode())
+                    if names:
+                        logger.warning('[Epoch %d][Batch %d] a loss is not finite: this batch is not learned from: %s',
+                                       epoch, done, ', '.join(name.decode() for name in names if name))
                 state['batch'] += 1
                 if bad_batches > args.max_bad_batches:
                     raise RunError('epoch %d had %d batches whose loss is not finite (--max-bad-batches): look at the '
@@ -264,32 +285,46 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, stop):
                 loader.tell_bad(batch, logger)
                 ratios = batch[3].asnumpy()
                 mixed += int((ratios < 1).sum())
-                seen += len(ratios)
+                seen += args.batch_size
                 now = time.time()
                 if args.log_interval and (done + 1) % args.log_interval == 0:
                     logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', epoch, done, rate,
                                 (seen - logged) / (now - last_log), progress.format_losses(meter.means()))
                     logged, last_log = seen, time.time()
-                if now - last_shown > bar.mininterval:
+                if ranks.rank == 0 and now - last_shown > bar.mininterval:
                     bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.means())), refresh=False)
                     last_shown = now
-                bar.update(len(ratios))
+                bar.update(args.batch_size)
                 if args.checkpoint_batches and (done + 1) % args.checkpoint_batches == 0:
                     state['losses'] = meter.totals()
-                    save_checkpoint(args, net, trainer, state, logger)
+                    average_over(ranks, net)
+                    save_checkpoint(args, net, trainer, state, logger, ranks)
+        except Interrupted:
+            average_over(ranks, net)
+            raise
         finally:
             state['losses'] = meter.totals()
     means = meter.means()
     logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - start, progress.format_losses(means))
     if args.mixup:
+        mixed, = ranks.sum([mixed])
         logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, seen)
     return dict(means, epoch=epoch, lr=learning_rate(args, epoch + 1))
 
 
-def validate(args, net, loader, metric, devices, epoch, logger, stop):
-    """The metric's values, after telling them to the log in the original's format."""
-    with progress.bar(len(loader.dataset), 'validation') as bar:
-        values = validation.evaluate(net, stop.watch(progress.advancing(bar, loader)), metric, args.data_shape, devices)
+def average_over(ranks, net):
+    """Give all ranks one network within an epoch: rank 0 saves its own."""
+    if ranks.size > 1:
+        checkpoint.average_running_statistics(net, ranks)
+
+
+def validate(args, net, loader, metric, devices, epoch, logger, ranks):
+    """The metric's values, after telling them to the log in the original's format; {} at other ranks than 0."""
+    with progress.bar(len(loader.dataset), 'validation', rank=ranks.rank) as bar:
+        batches = ranks.watch(progress.advancing(bar, loader, ranks.size))
+        values = validation.evaluate(net, batches, metric, args.data_shape, devices, ranks=ranks)
+    if ranks.rank:
+        return {}
     logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
     return values
 
@@ -319,8 +354,10 @@ def tolerated(what, logger):
                        error.strerror or error)
 
 
-def save_checkpoint(args, net, trainer, state, logger):
-    """Write the checkpoint; returns whether it could be written."""
+def save_checkpoint(args, net, trainer, state, logger, ranks):
+    """Have rank 0 write the checkpoint; returns whether it could be written."""
+    if ranks.rank:
+        return True
     path = checkpoint.path(args.prefix)
     with tolerated(path, logger):
         checkpoint.save(path, net, trainer, state, args.keep)
@@ -350,30 +387,35 @@ def settings(args, requests):
             '--num-samples': args.num_samples, '--anchors': args.anchors, 'number of training images': requests.length}
 
 
-def train(args, net, trainer, loaders, metric, devices, state, logger):
+def keep(args, net, state, entry, values, logger):
+    """What rank 0 writes after an epoch, its checkpoint apart: weights, curves, TensorBoard's scalars."""
+    with tolerated('the weights of epoch %d beside %s' % (state['epoch'], checkpoint.path(args.prefix)), logger):
+        save_params(args, net, state, values, logger)
+    state['history'].append(entry)
+    with tolerated(args.prefix + '_curves.png', logger):
+        progress.plot_curves(args.prefix + '_curves.png', state['history'])
+    if args.tensorboard:
+        with tolerated('--tensorboard ' + args.tensorboard, logger):
+            progress.write_scalars(args.tensorboard, state['history'])
+
+
+def train(args, net, trainer, loaders, metric, devices, state, logger, ranks):
     """Epoch after epoch: train, validate, keep the weights, draw the curves, write the checkpoint."""
-    stop, written = StopSignal(), True
+    ranks.stop, written = StopSignal(), True
     try:
         while state['epoch'] < args.epochs:
             epoch = state['epoch']
-            entry = train_epoch(args, net, trainer, loaders[0], devices, state, logger, stop)
-            checkpoint.average_running_statistics(net)
+            entry = train_epoch(args, net, trainer, loaders[0], devices, state, logger, ranks)
+            checkpoint.average_running_statistics(net, ranks)
             values = {}
             if (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs:
-                values = validate(args, net, loaders[1], metric, devices, epoch, logger, stop)
-                entry['mAP'] = metrics.headline(values)
-            with tolerated('the weights of epoch %d beside %s' % (epoch, checkpoint.path(args.prefix)), logger):
-                save_params(args, net, state, values, logger)
-            state['history'].append(entry)
-            with tolerated(args.prefix + '_curves.png', logger):
-                progress.plot_curves(args.prefix + '_curves.png', state['history'])
-            if args.tensorboard:
-                with tolerated('--tensorboard ' + args.tensorboard, logger):
-                    progress.write_scalars(args.tensorboard, state['history'])
+                values = validate(args, net, loaders[1], metric, devices, epoch, logger, ranks)
+            if ranks.rank == 0:
+                keep(args, net, state, dict(entry, mAP=metrics.headline(values)) if values else entry, values, logger)
             state.update(epoch=epoch + 1, losses=None)
-            written = save_checkpoint(args, net, trainer, state, logger)
+            written = save_checkpoint(args, net, trainer, state, logger, ranks)
     except (Interrupted, RunError, UserError):
-        if save_checkpoint(args, net, trainer, state, logger):
+        if save_checkpoint(args, net, trainer, state, logger, ranks):
             logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
         raise
     if not written:
@@ -383,56 +425,71 @@ def train(args, net, trainer, loaders, metric, devices, state, logger):
 
 def main():
     args = parse_args()
-    devices = runtime.devices(args.gpus)
-    if args.batch_size < len(devices):
-        raise UserError('--batch-size %d is smaller than the %d devices of --gpus' % (args.batch_size, len(devices)))
+    with engines.join(args.horovod, args.kv_store) as ranks:
+        run_as(ranks, args)
+
+
+def run_as(ranks, args):
+    """This rank's part of the training."""
+    devices = runtime.devices(args.gpus, ranks.engine.local_rank)
+    count = int(ranks.sum([len(devices)])[0])
+    if args.batch_size // args.accumulate < count:
+        parts = ' in %d parts (--accumulate)' % args.accumulate if args.accumulate > 1 else ''
+        raise UserError('--batch-size %d%s is smaller than the %d devices' % (args.batch_size, parts, count))
     if args.amp:
         if devices[0].device_type == 'cpu':
             raise UserError('--amp needs GPUs: leave it out, or give --gpus')
         amp.init()
-    if args.batch_size // args.accumulate < len(devices):
-        raise UserError('--accumulate %d leaves parts of --batch-size %d that are smaller than the %d devices'
-                        % (args.accumulate, args.batch_size, len(devices)))
     mx.random.seed(args.seed)
 
     root, classes = args.dataset_root, comma_list(args.classes)
     train_set = open_train(args.dataset, root, classes, comma_list(args.train_splits), args.skip_empty,
                            args.on_bad_image)
     val_set = open_val(args.dataset, root, train_set.classes, comma_list(args.val_splits), args.on_bad_image)
+    flags = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
+             if name not in OF_EACH_HOST}
+    ranks.require_same(dict(flags, **{'training images with labels': train_set.digest(),
+                                      'validation images with labels': val_set.digest()}))
     if args.batch_size > len(train_set):
         raise UserError('--batch-size %d is larger than the training set of %d images'
                         % (args.batch_size, len(train_set)))
     requests = Requests(len(train_set), args.batch_size, args.sizes, args.seed,
-                        args.num_samples if args.num_samples > 0 else None)
+                        args.num_samples if args.num_samples > 0 else None, ranks.part(args.batch_size))
 
-    logger = progress.start_log(args.prefix + '_train.log')
+    logger = progress.start_log(args.prefix + '_train.log', ranks.rank)
     logger.info(args)
+    if args.syncbn and ranks.size > 1:
+        logger.warning('--syncbn shares statistics over the devices of a process, not over the %d processes', ranks.size)
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
-    anchors = choose_anchors(args, train_set, logger)
+    anchors = json.loads(ranks.share(json.dumps(choose_anchors(args, train_set, logger)).encode()))
     # The workers are forked here, before there is anything on a GPU.
     on_gpu = devices[0].device_type == 'gpu'
     shared = not args.no_shared_memory
     loaders = (train_loader(train_set, requests, args.num_workers, anchors, not args.no_augment, on_gpu, shared),
-               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu, shared))
+               val_loader(val_set, args.data_shape, args.batch_size, args.num_workers, on_gpu, shared, ranks.part))
 
-    if args.resume == 'auto' and not checkpoint.existing(checkpoint.path(args.prefix), args.keep):
-        logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
-        args.resume = ''
+    if args.resume == 'auto':
+        found = ranks.rank == 0 and checkpoint.existing(checkpoint.path(args.prefix), args.keep)
+        if not json.loads(ranks.share(json.dumps(bool(found)).encode())):
+            logger.info('No checkpoint %s yet: starting anew', checkpoint.path(args.prefix))
+            args.resume = ''
     net = build_network(args, train_set.classes, anchors, devices, logger)
-    trainer = build_trainer(args, net)
-    state = resume(args, net, trainer, requests, logger)
+    trainer = build_trainer(args, net, ranks.engine)
+    state = resume(args, net, trainer, requests, logger) if ranks.rank == 0 else None
+    state = json.loads(ranks.share(json.dumps(state).encode()))
+    engines.spread(ranks, trainer)
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])
     try:
-        train(args, net, trainer, loaders, metric, devices, state, logger)
+        train(args, net, trainer, loaders, metric, devices, state, logger, ranks)
     except mx.base.MXNetError as error:
         if not runtime.out_of_memory(error):
             raise
         raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes '
                        'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the '
                        'last checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
-                                       max(args.sizes + [args.data_shape]), 2 * args.accumulate))
+                                            max(args.sizes + [args.data_shape]), 2 * args.accumulate))
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from yolo3.runtime import mx
 import train_yolo3_mobilenet as training
 from yolo3 import checkpoint, network
 from yolo3.cli import RunError, UserError
+from yolo3.engines import OneProcess
 from yolo3.progress import LOSSES
 
 STATE = {'epoch': 1, 'batch': 7, 'losses': None, 'best_map': -1.0, 'settings': {'--seed': 1},
@@ -20,7 +21,7 @@ def run(classes=('a', 'b'), devices=(mx.cpu(),), momentum=0.9):
     net = network.build('mobilenet0_25', list(classes))
     net.collect_params().reset_ctx(list(devices))
     return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False,
-                                                          accumulate=1), net)
+                                                          accumulate=1), net, OneProcess('device'))
 
 
 def step(net, trainer, devices=(mx.cpu(),), seed=1):

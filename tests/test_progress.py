@@ -7,12 +7,12 @@ from yolo3 import progress
 
 def test_loss_means_are_per_image_over_batches():
     meter = progress.LossMeter()
-    meter.update(np.array([[1, 2, 6], [0, 0, 3], [5, 5, 5], [1, 1, 1]], 'float32'))
-    meter.update(np.array([[3], [1], [1], [1]], 'float32'))
+    meter.update(np.array([9, 3, 15, 3, 3]))
+    meter.update(np.array([3, 1, 1, 1, 1]))
     assert meter.means() == {'ObjLoss': 3, 'BoxCenterLoss': 1, 'BoxScaleLoss': 4, 'ClassLoss': 1}
     assert meter.totals() == [12, 4, 16, 4, 4]
     again = progress.LossMeter(meter.totals())
-    again.update(np.full((4, 1), 2, 'float32'))
+    again.update(np.array([2, 2, 2, 2, 1]))
     assert again.means()['ObjLoss'] == 2.8
     assert progress.format_losses(meter.means()) == ('ObjLoss=3.000, BoxCenterLoss=1.000, BoxScaleLoss=4.000, '
                                                      'ClassLoss=1.000')
@@ -43,3 +43,10 @@ def test_log_goes_to_file_and_stderr_once(tmp_path, capsys):
     for _ in range(2):
         progress.start_log(str(path)).info('hello %d', 1)
     assert path.read_text() == 'hello 1\nhello 1\n' and capsys.readouterr().err == 'hello 1\nhello 1\n'
+
+
+def test_other_ranks_only_warn(tmp_path, capsys):
+    logger = progress.start_log(str(tmp_path / 'run_train.log'), rank=3)
+    logger.info('quiet')
+    logger.warning('loud')
+    assert capsys.readouterr().err == 'rank 3: loud\n' and not list(tmp_path.iterdir())

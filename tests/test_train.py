@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
+from steps import blocks, sgd, steps, weights
 from yolo3.runtime import mx
 from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon.nn import BatchNorm
@@ -23,6 +24,7 @@ from yolo3.cli import RunError, UserError
 from yolo3.datasets import VOCDetection
 from yolo3.loader import Requests, train_loader
 from yolo3.network import ANCHORS
+from yolo3.ranks import ALONE
 from yolo3.targets import DenseTargets
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
@@ -154,51 +156,13 @@ def test_decay_epochs_are_absolute():
     np.testing.assert_allclose(rates, [0.01, 0.0325, 0.055, 0.0775, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
-def sgd(net, accumulate=1, no_wd=False):
-    return training.build_trainer(argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False,
-                                                     accumulate=accumulate), net)
-
-
-def frozen_steps(squares, device_count, batch_size, steps=5, accumulate=1):
-    """The weights before and after some steps on that many devices, batch norm frozen."""
-    mx.random.seed(3)
-    net = network.build('mobilenet0_25', ['red', 'blue'])
-    # Larger weights, unnormalized, would blow up the rounding of the first step a thousandfold by the fifth.
-    net.initialize(mx.init.Uniform(), force_reinit=True)
-    for block in blocks(net):
-        if isinstance(block, BatchNorm):
-            block._kwargs['use_global_stats'] = True
-    devices = [mx.cpu(number) for number in range(device_count)]
-    net.collect_params().reset_ctx(devices)
-    before = weights(net)
-    net.hybridize()
-    trainer = sgd(net, accumulate)
-    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
-    requests = Requests(len(images), batch_size, [64], seed=1, samples_per_epoch=steps * batch_size)
-    targets = DenseTargets(2)
-    for batch in train_loader(images, requests, num_workers=0):
-        training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)
-    return before, weights(net)
-
-
-def blocks(block):
-    yield block
-    for child in block._children.values():
-        yield from blocks(child)
-
-
-def weights(net):
-    return {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
-            for name, parameter in net._collect_params_with_prefix().items()}
-
-
 @pytest.mark.parametrize('batch_size', [8, 7])
 def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
-    before, one = frozen_steps(squares, 1, batch_size)
+    before, one = steps(squares, 1, batch_size)
     moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
     size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
     for count in 2, 4:
-        _, many = frozen_steps(squares, count, batch_size)
+        _, many = steps(squares, count, batch_size)
         apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
         print('devices %d: relative difference %.1e, moved %.1e' % (count, apart / size, moved / size))
         assert apart < 1e-5 * size and moved > 1e-3 * size
@@ -206,8 +170,8 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
 
 @pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
 def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
-    before, whole = frozen_steps(squares, 1, 8)
-    _, split = frozen_steps(squares, devices, 8, accumulate=parts)
+    before, whole = steps(squares, 1, 8)
+    _, split = steps(squares, devices, 8, accumulate=parts)
     size = np.sqrt(sum((value ** 2).sum() for name, value in whole.items() if 'offset' not in name))
     apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split,
         before)]
@@ -238,10 +202,12 @@ def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, ac
                 broken = [array.copy() for array in batch]
                 broken[2][3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
                 before = state_of(net, trainer)
-                losses = training.train_step(net, targets, broken, devices, trainer, accumulate=accumulate)
+                losses, totals = training.train_step(net, targets, broken, devices, trainer, accumulate=accumulate)
                 assert losses.shape == (4, 4) and np.isfinite(losses).all(axis=0).tolist() == [True] * 3 + [False]
+                assert not np.isfinite(totals).all()
                 assert_same(state_of(net, trainer), before)
-            assert np.isfinite(training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)).all()
+            _, totals = training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)
+            assert np.isfinite(totals).all()
         states.append(state_of(net, trainer))
     assert_same(*states)
 
@@ -261,8 +227,7 @@ def epoch_with_bad_losses(squares, monkeypatch, bad, most):
     state = {'epoch': 0, 'batch': 0, 'losses': None}
     loader = train_loader(images, Requests(len(images), 4, [64], seed=1), num_workers=0)
     try:
-        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'),
-                             argparse.Namespace(watch=iter))
+        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'), ALONE)
     finally:
         assert np.isfinite(state['losses']).all() and state['losses'][4] == 4 * (state['batch'] - len(bad))
         assert all(np.isfinite(value).all() for value in weights(net).values())

@@ -9,9 +9,11 @@ import zipfile
 import numpy as np
 
 from yolo3.runtime import mx
+from yolo3 import network
 from yolo3.cli import RunError, UserError
 from yolo3.files import replacing, sync
 from yolo3.progress import LOSSES
+from yolo3.ranks import ALONE
 
 
 def save(path, net, trainer, state, keep=2):
@@ -141,14 +143,20 @@ def as_tuple(momentum):
     return () if momentum is None else momentum if isinstance(momentum, tuple) else (momentum,)
 
 
-def average_running_statistics(net):
-    """Give all devices the mean of their batch norm statistics, which is what GluonCV writes to a .params file.
+def average_running_statistics(net, ranks=ALONE):
+    """Give all devices of all ranks the mean of their batch norm statistics, as GluonCV writes it to a .params file.
 
     So what is validated, saved and continued from is one network.
     """
-    for parameter in net.collect_params('.*running_(mean|var)').values():
-        if len(parameter.list_ctx()) > 1:
-            parameter.set_data(parameter._reduce())
+    parameters = net.collect_params('.*running_(mean|var)').values()
+    if ranks.size == 1 and all(len(parameter.list_ctx()) == 1 for parameter in parameters):
+        return
+    means = [parameter._reduce() for parameter in parameters]
+    if ranks.size > 1:
+        whole = ranks.sum(np.concatenate([mean.asnumpy() for mean in means])) / ranks.size
+        network.restore(means, mx.nd.array(whole))
+    for parameter, mean in zip(parameters, means):
+        parameter.set_data(mean)
 
 
 def path(prefix):

@@ -43,14 +43,17 @@ def run(main):
     """
     try:
         main()
-    except UserError as error:
-        fail(error)
-    except RunError as error:
-        fail(error, 1)
-    except Interrupted as stop:
-        sys.exit(128 + stop.signum)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except (UserError, RunError) as error:
+        fail(error, status(error))
+    except (Interrupted, KeyboardInterrupt) as stop:
+        sys.exit(status(stop))
+
+
+def status(error):
+    """The exit code after `error`."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return 128 + getattr(error, 'signum', signal.SIGINT)
+    return 2 if isinstance(error, UserError) else 1
 
 
 class StopSignal:
@@ -60,27 +63,20 @@ class StopSignal:
     """
 
     def __init__(self):
-        self._signum = None
+        self.signum = 0  # the one that has come
         for signum in signal.SIGINT, signal.SIGTERM:
             signal.signal(signum, self._note)
 
     def _note(self, signum, frame):
-        self._signum = signum
+        self.signum = signum
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
         print('stopping after this batch; once more to quit at once', file=sys.stderr)
 
     def check(self):
         """Raise Interrupted where a signal has come."""
-        if self._signum:
-            raise Interrupted(self._signum)
-
-    def watch(self, iterable):
-        """Yield from `iterable`, checking between the items."""
-        for item in iterable:
-            self.check()
-            yield item
-        self.check()
+        if self.signum:
+            raise Interrupted(self.signum)
 
 
 def check_output_file(flag, path):

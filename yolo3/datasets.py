@@ -4,6 +4,7 @@ Neither MXNet nor GluonCV is needed: an exported network is evaluated with these
 """
 import collections
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -189,6 +190,14 @@ class _Checked:
     def others(self):
         """The boxes of classes that are not in `classes`: [(class, how many)], the most first."""
         return [pair for pair in self._found.most_common() if _key(pair[0]) not in self.index_map]
+
+    def digest(self):
+        """A text that is the same for the same classes, file names, sizes and labels, in any folder."""
+        digest = hashlib.sha256(json.dumps(self._classes).encode())
+        for path, size, label in zip(self._paths, self._sizes, self._labels):
+            digest.update(('\n%s %s ' % (os.path.relpath(path, self._root), list(size))).encode())
+            digest.update(label.tobytes())
+        return digest.hexdigest()[:16]
 
     def summary(self):
         """One line: the splits, their images and boxes, and all that was dropped, clipped or skipped."""

@@ -36,23 +36,24 @@ class Requests:
     """Batch sampler: iterating yields the batches of one epoch, each a list of Request.
 
     length: images in the data set. sizes: the input sizes to draw from, pixels. samples_per_epoch: where given, an
-    epoch is that many samples instead of `length`.
+    epoch is that many samples instead of `length`. part: the slice of each batch that is this process' share.
     """
 
-    def __init__(self, length, batch_size, sizes, seed, samples_per_epoch=None):
+    def __init__(self, length, batch_size, sizes, seed, samples_per_epoch=None, part=slice(None)):
         self.length = length
         self.batch_size = batch_size
         self.sizes = list(sizes)
+        self._part = part
         self._seed = seed
         self._samples_per_epoch = samples_per_epoch or length
         self._permutations = {}
         self.begin(0, mixup=False)
 
     def batch(self, number, mixup):
-        """The Requests of batch `number`, counted from the start of the training."""
+        """The Requests of batch `number`, counted from the start of the training; of it this process' part."""
         size = self._size(number // WINDOW)
         return [Request(self._index(place), size, mixup, (self._seed, place))
-                for place in range(number * self.batch_size, (number + 1) * self.batch_size)]
+                for place in range(number * self.batch_size, (number + 1) * self.batch_size)[self._part]]
 
     def batches(self, epoch):
         """The range of batch numbers, counted from the start of the training, that make up `epoch`."""
@@ -240,8 +241,12 @@ def train_loader(dataset, requests, num_workers, anchors=ANCHORS, augmented=True
     return loader
 
 
-def val_loader(dataset, size, batch_size, num_workers, pin_memory=False, shared=True):
-    """Loader over all of `dataset` in order, the last batch smaller where it must: what `ValSamples` gives."""
-    batches = [range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)]
+def val_loader(dataset, size, batch_size, num_workers, pin_memory=False, shared=True, part=lambda count: slice(count)):
+    """Loader over all of `dataset` in order, the last batch smaller where it must: what `ValSamples` gives.
+
+    part(count): the slice of a batch of that many images that is this process' share; it may be empty.
+    """
+    batches = [range(len(dataset))[start:start + batch_size] for start in range(0, len(dataset), batch_size)]
+    batches = [share for share in (batch[part(len(batch))] for batch in batches) if share]
     return Loader(ValSamples(dataset, size), batches, stack_val, num_workers, batch_size * (3 * size ** 2 + EXTRA),
                   pin_memory, shared)

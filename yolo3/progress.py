@@ -39,38 +39,44 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def start_log(path):
+def start_log(path, rank=0):
     """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made.
 
-    Raises UserError where the file cannot be written.
+    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where it cannot be written.
     """
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        file = _FileHandler(path, encoding='utf-8')
-    except OSError as error:
-        raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
+    console = _ConsoleHandler()
+    handlers = [console]
+    if rank:
+        console.setLevel(logging.WARNING)
+        console.setFormatter(logging.Formatter('rank %d: %%(message)s' % rank))
+    else:
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            handlers.append(_FileHandler(path, encoding='utf-8'))
+        except OSError as error:
+            raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
     logger = logging.getLogger('yolo3')
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.addHandler(_ConsoleHandler())
-    logger.addHandler(file)
+    for handler in handlers:
+        logger.addHandler(handler)
     return logger
 
 
-def bar(total, description, unit='img'):
-    """A progress bar on stderr; where that is a file, a line every half minute instead of a moving one."""
-    return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, leave=False,
+def bar(total, description, unit='img', rank=0):
+    """A progress bar on stderr, at rank 0; where that is a file, a line every half minute instead of a moving one."""
+    return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, leave=False, disable=rank > 0,
                 mininterval=0.5 if sys.stderr.isatty() else 30)
 
 
-def advancing(bar, batches):
-    """Yield from `batches`, moving `bar` on by the images of each."""
+def advancing(bar, batches, ranks=1):
+    """Yield from `batches`, moving `bar` on by the images of each, at all of so many ranks."""
     for batch in batches:
         yield batch
-        bar.update(len(batch[0]))
+        bar.update(len(batch[0]) * ranks)
 
 
 class LossMeter:
@@ -80,10 +86,10 @@ class LossMeter:
         *sums, self._count = totals or [0] * (len(LOSSES) + 1)
         self._sums = np.array(sums, 'float64')
 
-    def update(self, losses):
-        """losses: (4, b) numbers."""
-        self._sums += losses.sum(axis=1, dtype='float64')
-        self._count += losses.shape[1]
+    def update(self, totals):
+        """totals: the sums of the losses of some samples, and their number, (5,)."""
+        self._sums += totals[:-1]
+        self._count += int(totals[-1])
 
     def totals(self):
         """The sums of the losses and the number of samples, as a list of numbers."""

@@ -1,4 +1,6 @@
 """A network over images: detections in the original images' pixels, and a metric over a whole data set."""
+import io
+
 import numpy as np
 
 from yolo3.runtime import mx
@@ -6,6 +8,7 @@ from mxnet import gluon
 
 from yolo3.augment import normalize
 from yolo3.geometry import NMS_THRESH, NMS_TOPK, SCORE_FLOOR, resize, to_original
+from yolo3.ranks import ALONE
 
 
 def prepare(net, score_floor=SCORE_FLOOR):
@@ -38,16 +41,42 @@ class OuterNMS(gluon.HybridBlock):
         return [found.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))]
 
 
-def evaluate(net, batches, metric, size, devices, score_floor=SCORE_FLOOR):
-    """The value of `metric` for `net` over `batches` of a `val_loader` made for `size`: see `yolo3.metrics`."""
+def evaluate(net, batches, metric, size, devices, score_floor=SCORE_FLOOR, ranks=ALONE):
+    """The value of `metric` for `net` over `batches` of a `val_loader` made for `size`: see `yolo3.metrics`.
+
+    With several ranks each has batches of its own, and the value is at rank 0; None at the others.
+    """
     net = prepare(net, score_floor)
-    metric.reset()
+    detections = []
     for images, facts in batches:
         facts = facts.asnumpy()
         for (index, width, height), found in zip(facts, forward(net, images, devices)):
             ids, scores, boxes = found
-            metric.update(int(index), ids, scores, to_original(boxes, size, width, height))
+            detections.append((int(index), ids, scores, to_original(boxes, size, width, height)))
+    shares = ranks.gather(packed(detections))
+    if shares is None:
+        return None
+    metric.reset()
+    for detection in sorted(sum(map(unpacked, shares), []), key=lambda detection: detection[0]):
+        metric.update(*detection)
     return metric.get()
+
+
+def packed(detections):
+    """Some images' detections, (index, ids, scores, boxes) each, as bytes."""
+    content = io.BytesIO()
+    indices = np.array([index for index, *_ in detections], int)
+    np.savez(content, indices=indices, counts=np.array([len(ids) for _, ids, *_ in detections], int),
+             **{name: np.concatenate([detection[place] for detection in detections]) if detections else np.empty(0)
+                for place, name in enumerate(('ids', 'scores', 'boxes'), 1)})
+    return content.getvalue()
+
+
+def unpacked(content):
+    """The list that `packed` was given."""
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
+    ends = np.cumsum(arrays['counts'])[:-1]
+    return list(zip(arrays['indices'].tolist(), *[np.split(arrays[name], ends) for name in ('ids', 'scores', 'boxes')]))
 
 
 def detect(net, images, size, devices):

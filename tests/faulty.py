@@ -1,0 +1,55 @@
+"""One rank of a training, with a fault at one of them.
+
+python tests/faulty.py RANK FAULT [flags of train_yolo3_mobilenet.py]: rank RANK has FAULT in its third step (one of STEP),
+or in its first validation (validation-term).
+"""
+import os
+import signal
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import train_yolo3_mobilenet as training  # noqa: E402
+from yolo3 import ranks, validation  # noqa: E402
+from yolo3.cli import UserError, run  # noqa: E402
+
+
+def send(signum):
+    os.kill(os.getpid(), signum)
+
+
+def mistake():
+    raise UserError('a mistake')
+
+
+def defect():
+    raise ZeroDivisionError('a defect')
+
+
+STEP = {'kill': lambda: send(signal.SIGKILL), 'hang': lambda: send(signal.SIGSTOP), 'term': lambda: send(signal.SIGTERM),
+        'mistake': mistake, 'defect': defect}
+
+
+def main():
+    ranks.PULSE, ranks.SILENCE, ranks.GRACE = 1, 6, 6  # lest the tests take minutes
+    rank, fault = int(sys.argv[1]), sys.argv[2]
+    del sys.argv[1:3]
+    real_step, real_evaluate, calls = training.train_step, validation.evaluate, []
+
+    def train_step(*args):
+        calls.append('step')
+        if args[-1].rank == rank and len(calls) == 3 and fault in STEP:
+            STEP[fault]()
+        return real_step(*args)
+
+    def evaluate(*args, **kwargs):
+        if kwargs['ranks'].rank == rank and fault == 'validation-term':
+            send(signal.SIGTERM)
+        return real_evaluate(*args, **kwargs)
+    training.train_step, validation.evaluate = train_step, evaluate
+    run(training.main)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,82 @@
+"""Some steps of training on the squares: on devices of one process, or as one rank of several.
+
+python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal [SLOW_RANK]; ENGINE is a --kv-store or horovod. Each
+rank writes OUT.npz with its number before the ending: the weights after the steps.
+"""
+import argparse
+import os
+import sys
+import time
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from yolo3.runtime import mx  # noqa: E402
+from mxnet.gluon.nn import BatchNorm  # noqa: E402
+
+import train_yolo3_mobilenet as training  # noqa: E402
+from yolo3 import checkpoint, engines, network  # noqa: E402
+from yolo3.datasets import VOCDetection  # noqa: E402
+from yolo3.loader import Requests, train_loader  # noqa: E402
+from yolo3.ranks import ALONE  # noqa: E402
+from yolo3.targets import DenseTargets  # noqa: E402
+
+
+def sgd(net, accumulate=1, no_wd=False, engine=None):
+    """The trainer of the recipe."""
+    return training.build_trainer(argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False,
+                                                     accumulate=accumulate), net, engine or engines.OneProcess('device'))
+
+
+def blocks(block):
+    """`block` and all in it."""
+    yield block
+    for child in block._children.values():
+        yield from blocks(child)
+
+
+def weights(net):
+    """{name: array} of the first device."""
+    return {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+            for name, parameter in net._collect_params_with_prefix().items()}
+
+
+def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ALONE, frozen=True, slow=False):
+    """The weights before and after some steps, batch norm frozen or not. slow: take a random time for each."""
+    mx.random.seed(3 + ranks.rank)  # rank 0's are to be everybody's
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    if frozen:
+        # Larger weights, unnormalized, would blow up the rounding of the first step a thousandfold by the fifth.
+        net.initialize(mx.init.Uniform(), force_reinit=True)
+        for block in blocks(net):
+            if isinstance(block, BatchNorm):
+                block._kwargs['use_global_stats'] = True
+    devices = [mx.cpu(number) for number in range(device_count)]
+    net.collect_params().reset_ctx(devices)
+    trainer = sgd(net, accumulate, engine=ranks.engine)
+    engines.spread(ranks, trainer)
+    before = weights(net)
+    net.hybridize()
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    requests = Requests(len(images), batch_size, [64], 1, count * batch_size, ranks.part(batch_size))
+    targets = DenseTargets(2)
+    for batch in train_loader(images, requests, num_workers=0):
+        if slow:
+            time.sleep(np.random.uniform(0, 0.5))
+        training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate, ranks=ranks)
+    checkpoint.average_running_statistics(net, ranks)
+    return before, weights(net)
+
+
+def main():
+    root, out, engine, batch_size, count, mode, *slow = sys.argv[1:]
+    with engines.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
+        _, after = steps(root, 1, int(batch_size), int(count), ranks=ranks, frozen=mode == 'frozen',
+                         slow=slow == [str(ranks.rank)])
+        np.savez(out.replace('.npz', '%d.npz' % ranks.rank), **after)
+
+
+if __name__ == '__main__':
+    main()
