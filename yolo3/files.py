@@ -36,6 +36,11 @@ def sync(path):
 def write_json(path, content):
     """Write `content` as indented UTF-8 JSON to `path`, replacing it whole."""
     with replacing(path) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write('\n')
+        dump_json(temporary, content)
+
+
+def dump_json(path, content):
+    """Write `content` as indented UTF-8 JSON to `path`, which a kill may leave half written: see `replacing`."""
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write('\n')

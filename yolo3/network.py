@@ -16,7 +16,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError, shorten
-from yolo3.files import replacing, sync
+from yolo3.files import dump_json, replacing, sync
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
 # YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
@@ -150,9 +150,7 @@ def save_detector(net, path, **sidecar):
     stopped at any moment there is never a sidecar beside weights that are not its own. Raises OSError.
     """
     with replacing(sidecar_path(path)) as facts:
-        with open(facts, 'w', encoding='utf-8') as file:
-            json.dump(sidecar, file, indent=2, ensure_ascii=False)
-            file.write('\n')
+        dump_json(facts, sidecar)
         with replacing(path) as weights:
             try:
                 net.save_parameters(os.path.abspath(weights))
