@@ -23,8 +23,6 @@ VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', '
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
 EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', '.tif', '.tiff', '.webp')
 UNKNOWN, CROWD = 'of other classes', 'around crowds'
-
-
 MOST_BAD = 0.01  # of the images, unless --on-bad-image skip: more are a mistake rather than bad luck
 
 
@@ -50,7 +48,6 @@ def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
 
 class _Checked:
     """What both datasets share: classes in any spelling, images with labels, and an account of what was dropped.
-
 
     on_bad_image: where it is not None, the headers of all image files are read. A bad one (see BadImage) ends in that
     with 'stop', is left out with 'skip', and with '' is left out unless more than MOST_BAD are.
