@@ -150,6 +150,14 @@ def test_no_network(monkeypatch, tmp_path):
     assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
 
 
+def test_a_name_look_up_that_hangs(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(network.requests, 'head', lambda *args, **more: never.wait())
+    monkeypatch.setattr(network, 'PROBE_SECONDS', 0.01)
+    assert not network.answers('http://example.invalid/')
+    never.set()
+
+
 @pytest.fixture
 def detector(tmp_path):
     """The path of a saved detector of 'Cat' and 'dog'."""

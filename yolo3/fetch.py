@@ -172,19 +172,26 @@ def _receive(url, start, size):
 
 def _answer(url, start):
     """The response for `url` from byte `start` on, its body yet unread. Raises requests.RequestException."""
+    # A server that compresses would count other bytes than ours.
+    headers = dict({'Accept-Encoding': 'identity'}, **({'Range': 'bytes=%d-' % start} if start else {}))
+    return within(ANSWER_SECONDS, lambda: requests.get(url, headers=headers, stream=True, timeout=ANSWER_SECONDS))
+
+
+def within(seconds, call):
+    """What `call()`, a request, returns within `seconds`. Raises requests.RequestException.
+
+    In a thread, as the timeout of requests limits neither the name look-up nor a name with many addresses.
+    """
     def ask():
-        # A server that compresses would count other bytes than ours.
-        headers = dict({'Accept-Encoding': 'identity'}, **({'Range': 'bytes=%d-' % start} if start else {}))
         try:
-            answers.append(requests.get(url, headers=headers, stream=True, timeout=ANSWER_SECONDS))
+            answers.append(call())
         except requests.RequestException as error:
             answers.append(error)
-    # In a thread, as the timeout of requests limits neither the name look-up nor a name with many addresses.
     answers = []
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(ANSWER_SECONDS)
-    answer = answers[0] if answers else requests.Timeout('no answer within %d s' % ANSWER_SECONDS)
+    thread.join(seconds)
+    answer = answers[0] if answers else requests.Timeout('no answer within %d s' % seconds)
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -3,7 +3,6 @@ import contextlib
 import errno
 import json
 import os
-import threading
 
 import requests
 
@@ -16,6 +15,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError, shorten
+from yolo3.fetch import within
 from yolo3.files import dump_json, replacing, sync
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
@@ -119,17 +119,11 @@ def download_backbone(network):
 
 def answers(url):
     """Whether a server answers at `url`. GluonCV's download waits without limit, name look-up included."""
-    def probe():
-        try:
-            requests.head(url, timeout=PROBE_SECONDS / 2)
-            answered.append(True)
-        except requests.RequestException:
-            pass
-    answered = []
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return bool(answered)
+    try:
+        within(PROBE_SECONDS, lambda: requests.head(url, timeout=PROBE_SECONDS / 2))
+    except requests.RequestException:
+        return False
+    return True
 
 
 def reason(error):
