@@ -1,5 +1,6 @@
-"""What the tests share: the folder of real data, a small data set, and a way to run a command as a user would."""
+"""What the tests share: the folder of real data, a small data set, a detector, and a command run as a user would."""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import yolo3.runtime  # noqa: E402, F401, before any test imports MXNet or GluonCV
+from yolo3.runtime import mx  # noqa: E402, before any test imports MXNet or GluonCV
+from yolo3.network import build, save_detector  # noqa: E402
 
 ANNOTATION = '''<annotation><filename>%s.jpg</filename>
 <size><width>%d</width><height>%d</height><depth>3</depth></size>%s</annotation>'''
@@ -44,6 +46,26 @@ def alive(pid):
             return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture(scope='session')
+def browser():
+    """The path of a Chromium or Chrome; tests that need it skip without it."""
+    names = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
+    path = next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip('no browser: none of %s on the PATH' % ', '.join(names))
+    return path
+
+
+@pytest.fixture(scope='session')
+def params(tmp_path_factory):
+    """The weights of a detector of 'red' and 'blue' that learned nothing, and their sidecar; 64 x 64 input."""
+    path = str(tmp_path_factory.mktemp('weights') / 'net.params')
+    mx.random.seed(0)  # not every random network finds something at every size
+    save_detector(build('mobilenet0_25', ['red', 'blue']), path, network='mobilenet0_25', classes=['red', 'blue'],
+                  data_shape=64, dataset='voc')
+    return path
 
 
 @pytest.fixture(scope='session')

@@ -14,16 +14,6 @@ from yolo3.runtime import mx
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
 from gluoncv.utils.metrics import VOCMApMetric
 
-DETECTOR = {'network': 'mobilenet0_25', 'classes': ['red', 'blue'], 'data_shape': 64, 'dataset': 'voc'}
-
-
-@pytest.fixture(scope='module')
-def params(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp('eval') / 'net.params')
-    mx.random.seed(0)  # not every random network finds something at every size
-    network.save_detector(network.build('mobilenet0_25', ['red', 'blue']), path, **DETECTOR)
-    return path
-
 
 def evaluate(run, params, squares, *flags):
     return run('eval_yolo3.py', '--params', params, '--dataset-root', squares, '--val-splits', '2007_test',
@@ -63,8 +53,9 @@ def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
 
 def test_coco(run, data, tmp_path):
     path = str(tmp_path / 'coco.params')
-    network.save_detector(network.build('mobilenet0_25', network.CLASSES['coco']), path, **dict(
-        DETECTOR, classes=network.CLASSES['coco'], dataset='coco'))
+    classes = network.CLASSES['coco']
+    network.save_detector(network.build('mobilenet0_25', classes), path, network='mobilenet0_25', classes=classes,
+                          data_shape=64, dataset='coco')
     result = run('eval_yolo3.py', '--pretrained', path, '--dataset-root', data + '/coco-mini', '--gpus', '', '-j', '1',
                  '--json', tmp_path / 'numbers.json', '--detections', tmp_path / 'found.json')
     assert result.returncode == 0, result.stderr

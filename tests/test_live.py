@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from yolo3 import live
-from yolo3.network import build, save_detector
-from yolo3.runtime import mx
 
 
 def write_video(path, count, size=(96, 64)):
@@ -119,15 +117,6 @@ def test_without_a_display_there_is_no_window(monkeypatch):
     assert not live.has_window()
     monkeypatch.setenv('DISPLAY', ':987')  # where OpenCV ends the process
     assert not live.has_window()
-
-
-@pytest.fixture(scope='module')
-def params(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp('live') / 'net.params')
-    mx.random.seed(0)
-    save_detector(build('mobilenet0_25', ['red', 'blue']), path, network='mobilenet0_25', classes=['red', 'blue'],
-                  data_shape=64, dataset='voc')
-    return path
 
 
 def watch(run, params, *flags, cwd=None):

@@ -63,6 +63,21 @@ def straight(digits, tmp_path_factory):
     return last(folder)
 
 
+def check_same(folder, straight):
+    """The last checkpoint in `folder` is `straight`, bit for bit."""
+    ours = last(folder)
+    assert ours.keys() == straight.keys()
+    for name in straight:
+        np.testing.assert_array_equal(ours[name], straight[name], err_msg=name)
+
+
+def check_resumed(digits, folder, straight):
+    """The training in `folder` can be resumed, and ends as if nothing had happened."""
+    code, errors = finish(start([SCRIPT, *flags(digits, folder)]))
+    assert code == 0, errors
+    check_same(folder, straight)
+
+
 def test_killed_at_any_moment_the_weights_end_up_the_same(digits, straight, tmp_path):
     generator, kills, trainings = random.Random(5), collections.Counter(), 0
     while sum(kills.values()) < KILLS or len(kills) < len(PLACES):
@@ -78,10 +93,7 @@ def test_killed_at_any_moment_the_weights_end_up_the_same(digits, straight, tmp_
             assert code in (0, -signal.SIGKILL), errors
             kills[place] += code != 0
         trainings += 1
-        ours = last(folder)
-        assert ours.keys() == straight.keys()
-        for name in straight:
-            np.testing.assert_array_equal(ours[name], straight[name], err_msg=name)
+        check_same(folder, straight)
     print('%d trainings killed %d times: %s' % (trainings, sum(kills.values()), dict(kills)))
 
 
@@ -112,11 +124,7 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint_and_nothing_else(digits, 
     assert finish(process)[0] == code and time.time() - sent < 30  # promised
     assert not any(map(alive, workers)) and set(os.listdir('/dev/shm')) <= before
     assert last(tmp_path)['state'].tobytes().decode().startswith('{"epoch": 1, "batch": ')
-    code, errors = finish(start([SCRIPT, *flags(digits, tmp_path)]))
-    assert code == 0, errors
-    ours = last(tmp_path)
-    for name in straight:
-        np.testing.assert_array_equal(ours[name], straight[name], err_msg=name)
+    check_resumed(digits, tmp_path, straight)
 
 
 def test_a_second_signal_quits_at_once(digits, tmp_path):
@@ -143,11 +151,7 @@ def test_a_killed_worker_ends_the_run_with_a_checkpoint(digits, straight, tmp_pa
     code, errors = finish(process)
     assert code == 1 and 'Traceback' not in errors and time.time() - killed < 30  # promised
     assert 'was killed by signal 9' in errors.splitlines()[-1] and '.jpg' in errors.splitlines()[-1]
-    code, errors = finish(start([SCRIPT, *flags(digits, tmp_path)]))
-    assert code == 0, errors
-    ours = last(tmp_path)
-    for name in straight:
-        np.testing.assert_array_equal(ours[name], straight[name], err_msg=name)
+    check_resumed(digits, tmp_path, straight)
 
 
 def test_a_full_disk_is_said_and_the_last_checkpoint_stays(digits, tmp_path):
@@ -176,9 +180,7 @@ def test_a_deleted_folder_is_said_and_training_goes_on(digits, straight, tmp_pat
     folder.mkdir()
     code, errors = finish(process)
     assert code == 0 and 'Traceback' not in errors
-    ours = last(folder)
-    for name in straight:
-        np.testing.assert_array_equal(ours[name], straight[name], err_msg=name)
+    check_same(folder, straight)
     assert '[Epoch 2]' in (folder / (STEM + '_train.log')).read_text()
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import queue
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -27,8 +26,6 @@ waitress = pytest.importorskip('waitress')
 from flask import request
 from conftest import ROOT
 from yolo3 import serve
-from yolo3.network import build, save_detector
-from yolo3.runtime import mx
 
 FOUND = [{'class': '狗 <b>', 'score': 0.9, 'box': [10.5, 20, 50, 60]},
          {'class': 'cat', 'score': 0.6, 'box': [0, 0, 9, 9]}]
@@ -210,15 +207,6 @@ def test_the_page_is_html_whatever_the_models_name(app):
 
 # ---- as a user runs it
 
-@pytest.fixture(scope='module')
-def params(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp('serve') / 'net.params')
-    mx.random.seed(0)
-    save_detector(build('mobilenet0_25', ['red', 'blue']), path, network='mobilenet0_25', classes=['red', 'blue'],
-                  data_shape=64, dataset='voc')
-    return path
-
-
 @pytest.fixture
 def service(params):
     """(the process of demo.py --serve, its address)."""
@@ -268,11 +256,7 @@ def test_an_address_that_is_taken_is_one_line(run, service, params):
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and flags[1] in done.stderr
 
 
-def test_the_page_draws_what_is_found_in_a_browser(app, data, tmp_path):
-    names = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if not browser:
-        pytest.skip('no browser: none of %s on the PATH' % ', '.join(names))
+def test_the_page_draws_what_is_found_in_a_browser(app, browser, data, tmp_path):
     path = data + '/bccd/VOC2007/JPEGImages/BloodImage_00007.jpg'
 
     @app.get('/picture')
