@@ -1,5 +1,6 @@
 """A training that is killed, disturbed or lied to: nothing is lost, nothing hangs, nothing is left behind."""
 import collections
+import ctypes
 import glob
 import os
 import random
@@ -19,6 +20,7 @@ SCRIPT = os.path.join(ROOT, 'train_yolo3_mobilenet.py')
 KILLED = os.path.join(ROOT, 'tests', 'killed.py')
 KILLS = int(os.environ.get('YOLO3_TEST_KILLS', 4))  # at least, by turns in each of PLACES
 PLACES = 'step', 'validation', 'save', 'rename'
+PRCTL = ctypes.CDLL(None).prctl  # looked up here, as little may be done between fork and exec
 STEM = 'yolo3_mobilenet0_25_voc'
 
 
@@ -182,6 +184,27 @@ def test_a_deleted_folder_is_said_and_training_goes_on(digits, straight, tmp_pat
     assert code == 0 and 'Traceback' not in errors
     check_same(folder, straight)
     assert '[Epoch 2]' in (folder / (STEM + '_train.log')).read_text()
+
+
+def obey_modes():
+    """In a new process: root, too, may write only where the permissions say so (Linux)."""
+    PRCTL(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE; of no effect for others, who lack it
+
+
+def test_a_read_only_folder_is_said_and_the_last_checkpoint_stays(digits, straight, tmp_path):
+    process = start([SCRIPT, *flags(digits, tmp_path)], preexec_fn=obey_modes)
+    wait_for(process, '[Epoch 1][Batch 0]')
+    tmp_path.chmod(0o555)
+    before = {path: path.read_bytes() for path in tmp_path.glob('*.npz')}
+    code, errors = finish(process)
+    assert code == 1 and 'Traceback' not in errors
+    assert errors.count('could not write') >= 4 and 'could not be written' in errors.splitlines()[-1]
+    assert '[Epoch 2] Training cost' in errors
+    assert before and {path: path.read_bytes() for path in tmp_path.glob('*.npz')} == before
+    code, errors = finish(start([SCRIPT, *flags(digits, tmp_path)], preexec_fn=obey_modes))
+    assert code == 2 and len(errors.splitlines()) == 1 and '--save-prefix %s: not writable' % tmp_path in errors
+    tmp_path.chmod(0o755)
+    check_resumed(digits, tmp_path, straight)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from logging.handlers import WatchedFileHandler
 import numpy as np
 from tqdm import tqdm
 
-from yolo3.cli import UserError
+from yolo3.cli import UserError, make_output_folder
 from yolo3.files import replacing
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
@@ -42,7 +42,8 @@ class _ConsoleHandler(logging.Handler):
 def start_log(path, rank=0):
     """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made.
 
-    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where it cannot be written.
+    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where the file, or another one
+    beside it, cannot be written.
     """
     console = _ConsoleHandler()
     handlers = [console]
@@ -50,8 +51,8 @@ def start_log(path, rank=0):
         console.setLevel(logging.WARNING)
         console.setFormatter(logging.Formatter('rank %d: %%(message)s' % rank))
     else:
+        make_output_folder('--save-prefix', os.path.dirname(os.path.abspath(path)))
         try:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             handlers.append(_FileHandler(path, encoding='utf-8'))
         except OSError as error:
             raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
