@@ -221,6 +221,16 @@ def test_any_class_names(tmp_path, kind):
     assert 'dropped' not in dataset.summary() and 'no boxes' not in dataset.summary()
 
 
+def test_the_digest_is_of_names_and_labels_not_of_folders(tmp_path):
+    def digest(folder, boxes=((1, 1, 50, 50),), stem='a', classes=('cat',)):
+        root = voc(tmp_path / folder, {stem: [('cat', *box) for box in boxes]})
+        return open_train('voc', root, classes, ['2007_train']).digest()
+    assert digest('one') == digest('two')
+    others = [digest('three', [(1, 1, 50, 51)]), digest('four', stem='b'), digest('five', classes=['Cat']),
+              digest('six', [(1, 1, 50, 50)] * 2)]
+    assert len({digest('one'), *others}) == 5
+
+
 @pytest.mark.parametrize('classes', [['cat', 'dog', 'Cat '], ['cat', '']])
 def test_classes_given_twice_or_empty(tmp_path, classes):
     root = voc(tmp_path, {'a': [('cat', 1, 1, 50, 50)]})

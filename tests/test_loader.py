@@ -15,6 +15,7 @@ from yolo3.geometry import resize
 from yolo3.datasets import VOCDetection, open_train
 from yolo3.loader import Request, Requests, TrainSamples, train_loader, val_loader
 from yolo3.network import ANCHORS
+from yolo3.ranks import Ranks
 
 CLASSES = ['red', 'blue']
 
@@ -54,6 +55,15 @@ def test_an_epoch_can_be_taken_up_at_any_batch():
     whole = epochs(requests, 3)[2]
     requests.begin(2, mixup=False, first=requests.batches(2).start + 9)
     assert list(requests) == whole[9:] and len(requests) == len(whole) - 9
+
+
+@pytest.mark.parametrize('count', [2, 3, 7])
+def test_the_ranks_share_each_batch_and_its_size(count):
+    whole = Requests(22, 8, range(320, 609, 32), seed=1)
+    parts = [Requests(22, 8, range(320, 609, 32), 1, part=Ranks(rank, count).part(8)) for rank in range(count)]
+    for number in range(25):
+        assert sum([part.batch(number, True) for part in parts], []) == whole.batch(number, True)
+        assert all(part.batches(3) == whole.batches(3) for part in parts)
 
 
 def test_without_augmentation_a_sample_is_its_image(images):
@@ -154,6 +164,13 @@ def test_validation_keeps_the_last_uneven_batch(squares):
         batches = [(pixels.shape, facts.asnumpy().tolist()) for pixels, facts in val_loader(images, 64, 4, workers)]
         assert [shape for shape, _ in batches] == [(4, 64, 64, 3), (1, 64, 64, 3)]
         assert sum((facts for _, facts in batches), []) == [[index, 128, 96] for index in range(5)]
+
+
+def test_the_ranks_share_the_validation(squares):
+    images = VOCDetection(str(squares), ['2007_test'], CLASSES)
+    shares = [[facts.asnumpy()[:, 0].tolist() for _, facts in val_loader(images, 64, 4, 0, part=Ranks(rank, 3).part)]
+              for rank in range(3)]
+    assert shares == [[[0]], [[1]], [[2, 3], [4]]]
 
 
 def test_batches_from_workers_run_in_a_hybridized_network(images):

@@ -38,6 +38,11 @@ def test_threads_are_set_before_mxnet_is_imported(imported):
     assert done.stdout == '%d\n' % runtime.usable_cpus()
 
 
+def test_processes_of_a_host_share_its_processors(imported):
+    done = imported('import yolo3.runtime', env={'HOROVOD_LOCAL_SIZE': '2'}, mxnet=SHOW_THREADS)
+    assert done.stdout == '%d\n' % max(1, runtime.usable_cpus() // 2)
+
+
 def test_threads_that_the_user_set_stay(imported):
     done = imported('import yolo3.runtime', env={'OMP_NUM_THREADS': '7'}, mxnet=SHOW_THREADS)
     assert done.stdout == '7\n'
@@ -209,6 +214,13 @@ def test_devices_with_gpus(two_gpus):
     assert runtime.devices('1,0') == [mx.gpu(1), mx.gpu(0)]
     assert runtime.devices(None) == [mx.gpu(0)]
     assert runtime.devices('') == runtime.devices(' ') == [mx.cpu()]
+
+
+def test_each_process_of_a_host_has_the_gpu_of_its_turn(two_gpus):
+    assert [runtime.devices('1,0', turn) for turn in (0, 1)] == [[mx.gpu(1)], [mx.gpu(0)]]
+    assert runtime.devices('', 5) == [mx.cpu()]
+    with pytest.raises(UserError, match='--gpus 1,0: names none for process 3'):
+        runtime.devices('1,0', 2)
 
 
 def test_devices_without_gpus(monkeypatch):
