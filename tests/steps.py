@@ -1,7 +1,7 @@
 """Some steps of training on the squares: on devices of one process, or as one rank of several.
 
-python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal [SLOW_RANK]; ENGINE is a --kv-store or horovod. Each
-rank writes OUT.npz with its number before the ending: the weights after the steps.
+python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal|validate [SLOW_RANK]; ENGINE is a --kv-store or
+horovod. Each rank writes OUT.npz with its number before the ending: the weights after the steps, or what it validated.
 """
 import argparse
 import os
@@ -17,9 +17,10 @@ from yolo3.runtime import mx  # noqa: E402
 from mxnet.gluon.nn import BatchNorm  # noqa: E402
 
 import train_yolo3_mobilenet as training  # noqa: E402
-from yolo3 import checkpoint, engines, network  # noqa: E402
+from yolo3 import checkpoint, engines, network, validation  # noqa: E402
 from yolo3.datasets import VOCDetection  # noqa: E402
-from yolo3.loader import Requests, train_loader  # noqa: E402
+from yolo3.loader import Requests, train_loader, val_loader  # noqa: E402
+from yolo3.metrics import make_metric  # noqa: E402
 from yolo3.ranks import ALONE  # noqa: E402
 from yolo3.targets import DenseTargets  # noqa: E402
 
@@ -70,12 +71,25 @@ def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ALONE,
     return before, weights(net)
 
 
+def validated(squares, batch_size, ranks=ALONE):
+    """The value of the metric over all 22 images, by random weights that are no detector but detect something."""
+    mx.random.seed(4)
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    return validation.evaluate(net, val_loader(images, 64, batch_size, 0, part=ranks.part),
+                               make_metric('voc07', images), 64, [mx.cpu()], ranks=ranks)
+
+
 def main():
     root, out, engine, batch_size, count, mode, *slow = sys.argv[1:]
     with engines.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
-        _, after = steps(root, 1, int(batch_size), int(count), ranks=ranks, frozen=mode == 'frozen',
-                         slow=slow == [str(ranks.rank)])
-        np.savez(out.replace('.npz', '%d.npz' % ranks.rank), **after)
+        if mode == 'validate':
+            result = validated(root, int(batch_size), ranks)
+        else:
+            _, result = steps(root, 1, int(batch_size), int(count), ranks=ranks, frozen=mode == 'frozen',
+                              slow=slow == [str(ranks.rank)])
+        if result is not None:
+            np.savez(out.replace('.npz', '%d.npz' % ranks.rank), **result)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT
 from launch import HOROVODRUN, Job
-from steps import steps
+from steps import steps, validated
 from test_train import TINY
 
 TRAIN = os.path.join(ROOT, 'train_yolo3_mobilenet.py')
@@ -61,25 +61,29 @@ def flags(engine, root, folder, *more):
 
 
 @both
-@pytest.mark.parametrize('count', [2, 3])
-def test_validation_gives_the_map_of_one_process(engine, count, squares, run, tmp_path):
-    """5 images in batches of 4: at the last batch one rank has none."""
+def test_validation_gives_the_map_of_one_process(engine, squares, tmp_path):
+    """22 images in batches of 4 at 3 ranks: at the last batch one has none."""
+    with Job(engine, 3, [STEPS, squares, tmp_path / 'rank.npz', engine, 4, 0, 'validate'], tmp_path) as job:
+        assert not any(job.wait()), job.text()
+    with np.load(tmp_path / 'rank0.npz') as file:
+        values = {name: float(file[name]) for name in file.files}
+    assert values == validated(squares, 4) and 0 < values['mAP'] < 1
+    assert not (tmp_path / 'rank1.npz').exists()
+
+
+@both
+def test_two_epochs_are_those_of_one_process_but_for_batch_norm(engine, squares, run, tmp_path):
     (tmp_path / 'one').mkdir()
-    start = ['--lr', '0', '--warmup-lr', '0', '--epochs', '1', '--mixup', '--no-mixup-epochs', '0']
-    result = run('train_yolo3_mobilenet.py', *flags(None, squares, tmp_path / 'one', '--epochs', '1', '--save-interval',
-                                                    '1', '--batch-size', '4'))
-    assert result.returncode == 0, result.stderr
-    params = tmp_path / 'one' / (PREFIX + '_best.params')
-    values = []
-    for name, job_engine, ranks in ('again', 'dist_sync', 1), ('several', engine, count):
-        (tmp_path / name).mkdir()
-        command = [TRAIN, *flags(job_engine, squares, tmp_path / name, '--resume', params, *start)]
-        with Job(job_engine, ranks, command, tmp_path / name) as job:
-            assert not any(job.wait()), job.text()
-        log = (tmp_path / name / (PREFIX + '_train.log')).read_text()
-        values.append(re.findall(r'^(?:red|blue|mAP)=\S+', log, re.M))
-        assert re.search(r'Mixed samples: 20 of 20', log)
-    assert values[0] == values[1] and len(values[0]) == 3
+    more = '--mixup', '--no-mixup-epochs', '1', '-j', '1'
+    assert run('train_yolo3_mobilenet.py', *flags(None, squares, tmp_path / 'one', *more)).returncode == 0
+    with Job(engine, 3, [TRAIN, *flags(engine, squares, tmp_path, *more)], tmp_path) as job:
+        assert not any(job.wait()), job.text()
+    logs = [(folder / (PREFIX + '_train.log')).read_text() for folder in (tmp_path / 'one', tmp_path)]
+    for pattern in r'Batch \d+\], LR: \S+', r'Mixed samples: .*', r'training on .*':
+        assert re.findall(pattern, logs[0]) == re.findall(pattern, logs[1]) != []
+    names = [{re.sub(r'_0\.\d+', '', name) for name in os.listdir(folder) if PREFIX in name}
+             for folder in (tmp_path / 'one', tmp_path)]
+    assert names[0] == names[1]
 
 
 FAULTS = {'kill': ' is gone', 'hang': ' has not been heard of', 'mistake': ': a mistake',
@@ -100,24 +104,37 @@ def test_all_ranks_end_with_the_cause_named_by_rank(engine, rank, fault, squares
         if None in codes:  # once it goes on, it finds itself alone
             job.send(signal.SIGCONT)
             job.wait(PROMISE)
-    with np.load(tmp_path / (PREFIX + '_last.npz')) as file:
-        assert 1 <= json.loads(file['state'].tobytes().decode())['batch'] <= 3
+    epoch, batch = state(tmp_path)
+    assert epoch == 0 and 1 <= batch <= 3
+
+
+def state(folder):
+    """Epoch and batch of the checkpoint in `folder`."""
+    with np.load(folder / (PREFIX + '_last.npz')) as file:
+        content = json.loads(file['state'].tobytes().decode())
+    return content['epoch'], content['batch']
 
 
 @both
-@pytest.mark.parametrize('fault, where', [('term', r'epoch 0, batch [2-3]'), ('validation-term', r'epoch 0, batch 5')])
-def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(engine, fault, where, squares, tmp_path):
-    command = [FAULTY, 1, fault, *flags(engine, squares, tmp_path)]
-    with Job(engine, 3, command, tmp_path) as job:
+def test_a_signal_to_one_rank_stops_all_and_another_number_goes_on(engine, squares, tmp_path):
+    with Job(engine, 3, [FAULTY, 1, 'term', *flags(engine, squares, tmp_path)], tmp_path) as job:
         codes = job.wait(PROMISE)
         assert set(codes) == {1 if engine == 'horovod' else 143}, job.text()
         assert 'Stopped in epoch 0' in job.text()
         assert not any(job.others())
+    assert state(tmp_path) in [(0, 2), (0, 3)]
     again = tmp_path / 'again'
     again.mkdir()
     with Job(engine, 2, [TRAIN, *flags(engine, squares, tmp_path, '--resume', 'auto')], again) as job:
         assert not any(job.wait()), job.text()
-        assert re.search('Resume .* at ' + where, job.text()), job.text()
+        assert re.search('Resume .* at epoch 0, batch [23]', job.text())
+
+
+def test_a_signal_to_one_rank_in_its_validation_stops_all(squares, tmp_path):
+    with Job('dist_sync', 3, [FAULTY, 1, 'validation-term', *flags('dist_sync', squares, tmp_path)], tmp_path) as job:
+        assert job.wait(PROMISE) == [143] * 3, job.text()
+        assert not any(job.others())
+    assert state(tmp_path) == (0, 5)
 
 
 def test_flags_that_disagree_are_named(squares, tmp_path):
@@ -143,7 +160,7 @@ def test_data_sets_that_differ_are_named(squares, tmp_path):
 def test_a_scheduler_out_of_reach_is_named(squares, tmp_path):
     env = dict(os.environ, DMLC_ROLE='worker', DMLC_PS_ROOT_URI='127.0.0.1', DMLC_PS_ROOT_PORT='1', DMLC_NUM_WORKER='2',
                DMLC_NUM_SERVER='1')
-    result = subprocess.run([sys.executable, TRAIN, *map(str, flags('dist_sync', squares, tmp_path))], env=env,
+    result = subprocess.run([sys.executable, FAULTY, '0', '', *map(str, flags('dist_sync', squares, tmp_path))], env=env,
                             timeout=PROMISE + 30, stderr=subprocess.PIPE, universal_newlines=True)
     assert result.returncode == 1
     assert 'scheduler at 127.0.0.1:1' in result.stderr.splitlines()[-1]

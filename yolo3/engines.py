@@ -19,7 +19,7 @@ from yolo3.checkpoint import as_tuple
 from yolo3.cli import UserError
 from yolo3.ranks import SILENCE, Ranks
 
-START = 60  # seconds in which all ranks must have come
+START = 45  # seconds in which all ranks must have come
 PS_VARIABLES = 'DMLC_ROLE', 'DMLC_PS_ROOT_URI', 'DMLC_PS_ROOT_PORT', 'DMLC_NUM_WORKER', 'DMLC_NUM_SERVER'
 FIRST_KEY = 2 ** 20  # in the parameter server, beyond those of the trainer
 INVITATION = 256  # bytes, padded
