@@ -419,8 +419,9 @@ def train(args, net, trainer, loaders, metric, devices, state, logger, ranks):
             logger.info('Stopped in epoch %d; the same command with --resume auto continues', state['epoch'])
         raise
     if not written:
-        raise RunError('the training is done, but its last checkpoint %s could not be written: make room and give '
-                       '--resume auto, which repeats what is missing' % checkpoint.path(args.prefix))
+        raise RunError('the training is done, but its last checkpoint %s could not be written: make room, or the '
+                       'folder writable, and give --resume auto, which repeats what is missing'
+                       % checkpoint.path(args.prefix))
 
 
 def main():
@@ -459,7 +460,7 @@ def run_as(ranks, args):
     logger = progress.start_log(args.prefix + '_train.log', ranks.rank)
     logger.info(args)
     if args.syncbn and ranks.size > 1:
-        logger.warning('--syncbn shares statistics over the devices of a process, not over the %d processes', ranks.size)
+        logger.warning('--syncbn shares statistics within a process only, not over these %d', ranks.size)
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
     anchors = json.loads(ranks.share(json.dumps(choose_anchors(args, train_set, logger)).encode()))

@@ -1,7 +1,7 @@
 """One rank of a training, with a fault at one of them.
 
-python tests/faulty.py RANK FAULT [flags of train_yolo3_mobilenet.py]: rank RANK has FAULT in its third step (one of STEP),
-or in its first validation (validation-term).
+python tests/faulty.py RANK FAULT [flags of train_yolo3_mobilenet.py]: rank RANK has FAULT, one of STEP, in its third
+step, or in its first validation (validation-term).
 """
 import os
 import signal
@@ -27,8 +27,8 @@ def defect():
     raise ZeroDivisionError('a defect')
 
 
-STEP = {'kill': lambda: send(signal.SIGKILL), 'hang': lambda: send(signal.SIGSTOP), 'term': lambda: send(signal.SIGTERM),
-        'mistake': mistake, 'defect': defect}
+STEP = {'kill': lambda: send(signal.SIGKILL), 'hang': lambda: send(signal.SIGSTOP),
+        'term': lambda: send(signal.SIGTERM), 'mistake': mistake, 'defect': defect}
 
 
 def main():

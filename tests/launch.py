@@ -50,7 +50,7 @@ class Job:
         return self._processes[:1 if self.engine == 'horovod' else self.count]
 
     def wait(self, timeout=300, but=0):
-        """The exit codes of the ranks; of Horovod the one of `horovodrun`. but: so many may still run. Fails in time."""
+        """The exit codes of the ranks, but that so many may still run; of Horovod, of `horovodrun`. Fails in time."""
         end = time.time() + timeout
         while sum(process.poll() is None for process in self.ranks()) > but:
             assert time.time() < end, self.text()

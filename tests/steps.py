@@ -27,8 +27,8 @@ from yolo3.targets import DenseTargets  # noqa: E402
 
 def sgd(net, accumulate=1, no_wd=False, engine=None):
     """The trainer of the recipe."""
-    return training.build_trainer(argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False,
-                                                     accumulate=accumulate), net, engine or engines.OneProcess('device'))
+    args = argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False, accumulate=accumulate)
+    return training.build_trainer(args, net, engine or engines.OneProcess('device'))
 
 
 def blocks(block):

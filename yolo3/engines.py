@@ -46,7 +46,7 @@ class Horovod:
         try:
             import horovod.mxnet
         except ImportError as error:
-            raise UserError('--horovod: Horovod cannot be loaded (%s): bash scripts/setup.sh --horovod builds it' % error)
+            raise UserError('--horovod: cannot load Horovod (%s): bash scripts/setup.sh --horovod builds it' % error)
         self._horovod = horovod.mxnet
         with expected('--horovod: HOROVOD_SIZE %s' % os.environ.get('HOROVOD_SIZE', '1')):
             self._horovod.init()
@@ -111,8 +111,8 @@ class ParameterServer:
         mx.nd.waitall()
 
     def leave(self):
-        """Take leave of the other processes, and as the last rank end the servers. Left to the interpreter's end, it comes
-        after that of threads which it needs: some processes abort, and others wait for them."""
+        """As Horovod.leave; the servers end too. Left to the interpreter's end, it comes after that of threads which it
+        needs: some processes abort, and others wait for them."""
         mx.nd.waitall()
         mx.base.check_call(mx.base._LIB.MXKVStoreFree(self._store.handle))
         self._store.handle = mx.base.KVStoreHandle()

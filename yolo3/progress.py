@@ -42,8 +42,8 @@ class _ConsoleHandler(logging.Handler):
 def start_log(path, rank=0):
     """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made.
 
-    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where the file, or another one
-    beside it, cannot be written.
+    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where the file, or another
+    one beside it, cannot be written.
     """
     console = _ConsoleHandler()
     handlers = [console]

@@ -4,6 +4,7 @@ Each rank holds a connection to rank 0. A few numbers a step go over it, the det
 weights and gradients go through the engine (`yolo3.engines`), which in MXNet would wait for ever for a rank that died.
 """
 import atexit
+import json
 import os
 import queue
 import signal
@@ -99,13 +100,12 @@ class Ranks:
 
     def require_same(self, facts):
         """Raise UserError at all ranks where {name: text} of one differ from rank 0's."""
-        rows = self.gather('\n'.join('%s\t%s' % (name, ' '.join(text.split())) for name, text in facts.items()).encode())
+        rows = self.gather(json.dumps(facts).encode())
         for rank, row in enumerate(rows or []):
-            for theirs, ours in zip(row.decode().split('\n'), rows[0].decode().split('\n')):
-                if theirs != ours:
-                    (name, text), (_, our) = theirs.split('\t'), ours.split('\t')
+            for name, text in json.loads(row).items():
+                if text != facts.get(name):
                     raise UserError('%s has %s %s, and %s has %s: they must be the same at all ranks'
-                                    % (self.name(rank), name, text, self.name(0), our))
+                                    % (self.name(rank), name, text, self.name(0), facts.get(name)))
         self.share(b'')
 
     def __enter__(self):
@@ -233,7 +233,9 @@ def encode(error, teller=''):
 def decode(message):
     """What `encode` was given, with the text made one line."""
     kind, _, text = message.decode(errors='replace').partition(' ')
-    return {'user': UserError, 'run': RunError, 'lost': Lost}[kind](' '.join(text.split())) if text else Interrupted(int(kind))
+    if not text:
+        return Interrupted(int(kind))
+    return {'user': UserError, 'run': RunError, 'lost': Lost}[kind](' '.join(text.split()))
 
 
 ALONE = Ranks()
