@@ -71,7 +71,7 @@ class StopSignal:
         self.signum = signum
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
-        print('stopping after this batch; once more to quit at once', file=sys.stderr)
+        print('stopping; once more to quit at once', file=sys.stderr)
 
     def check(self):
         """Raise Interrupted where a signal has come."""
