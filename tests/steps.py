@@ -1,7 +1,8 @@
 """Some steps of training on the squares: on devices of one process, or as one rank of several.
 
-python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal|validate [SLOW_RANK]; ENGINE is a --kv-store or
-horovod. Each rank writes OUT.npz with its number before the ending: the weights after the steps, or what it validated.
+python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal|validate|momentum [SLOW_RANK]; ENGINE is a
+--kv-store or horovod. Each rank writes OUT.npz with its number before the ending: the weights after the steps, or
+what else it has.
 """
 import argparse
 import os
@@ -80,11 +81,28 @@ def validated(squares, batch_size, ranks=ALONE):
                                make_metric('voc07', images), 64, [mx.cpu()], ranks=ranks)
 
 
+def momentum(ranks):
+    """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere."""
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)][:1 if ranks.engine.local_rank is not None else 2])
+    trainer = sgd(net, engine=ranks.engine)
+    if ranks.rank == 0:
+        for updater in trainer._updaters:
+            for index, parameter in enumerate(trainer._params):
+                if parameter.grad_req != 'null':
+                    updater.states[index] = mx.nd.full(parameter.shape, index)
+    engines.spread(ranks, trainer)
+    return {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
+            for index, state in updater.states.items()}
+
+
 def main():
     root, out, engine, batch_size, count, mode, *slow = sys.argv[1:]
     with engines.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
         if mode == 'validate':
             result = validated(root, int(batch_size), ranks)
+        elif mode == 'momentum':
+            result = momentum(ranks)
         else:
             _, result = steps(root, 1, int(batch_size), int(count), ranks=ranks, frozen=mode == 'frozen',
                               slow=slow == [str(ranks.rank)])

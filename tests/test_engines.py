@@ -26,7 +26,7 @@ both = pytest.mark.parametrize('engine', [pytest.param('horovod', marks=built), 
 
 
 def after_steps(engine, count, squares, folder, *arguments):
-    """Each rank's weights after the steps of tests/steps.py."""
+    """What each rank of tests/steps.py wrote."""
     with Job(engine, count, [STEPS, squares, folder / 'rank.npz', engine, *arguments], folder) as job:
         codes = job.wait()
         assert not any(codes), job.text()
@@ -84,6 +84,13 @@ def test_two_epochs_are_those_of_one_process_but_for_batch_norm(engine, squares,
     names = [{re.sub(r'_0\.\d+', '', name) for name in os.listdir(folder) if PREFIX in name}
              for folder in (tmp_path / 'one', tmp_path)]
     assert names[0] == names[1]
+
+
+@both
+def test_all_ranks_have_the_momentum_of_rank_0(engine, squares, tmp_path):
+    for arrays in after_steps(engine, 2, squares, tmp_path, 4, 0, 'momentum'):
+        assert len(arrays) >= 70
+        assert all((array == int(name.split()[0])).all() for name, array in arrays.items())
 
 
 FAULTS = {'kill': ' is gone', 'hang': ' has not been heard of', 'mistake': ': a mistake',

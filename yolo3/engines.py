@@ -19,7 +19,7 @@ from yolo3.checkpoint import as_tuple
 from yolo3.cli import UserError
 from yolo3.ranks import SILENCE, Ranks
 
-START = 45  # seconds in which all ranks must have come
+START = 45  # seconds in which all ranks must have come, and then have the weights
 PS_VARIABLES = 'DMLC_ROLE', 'DMLC_PS_ROOT_URI', 'DMLC_PS_ROOT_PORT', 'DMLC_NUM_WORKER', 'DMLC_NUM_SERVER'
 FIRST_KEY = 2 ** 20  # in the parameter server, beyond those of the trainer
 INVITATION = 256  # bytes, padded
@@ -192,15 +192,15 @@ def spread(ranks, trainer):
     """Give all ranks the weights and momentum of rank 0."""
     if ranks.size == 1:
         return
-    ranks.engine.start(trainer)
-    states = trainer._updaters[0].states
-    for index in json.loads(ranks.share(json.dumps(sorted(states)).encode())):
-        for updater, weight in zip(trainer._updaters, trainer._params[index].list_data()):
-            if index not in updater.states:
-                updater.states[index] = trainer._optimizer.create_state_multi_precision(index, weight)
-                updater.states_synced[index] = True
-        for parts in zip(*[as_tuple(updater.states[index]) for updater in trainer._updaters]):
-            ranks.engine.broadcast(parts[0])
-            for part in parts[1:]:
-                parts[0].copyto(part)
-    ranks.sum([])  # nobody begins before all have all
+    with expected('%s: the weights of rank 0' % ranks.name(ranks.rank)):
+        ranks.engine.start(trainer)
+        for index in json.loads(ranks.share(json.dumps(sorted(trainer._updaters[0].states)).encode())):
+            for updater, weight in zip(trainer._updaters, trainer._params[index].list_data()):
+                if index not in updater.states:
+                    updater.states[index] = trainer._optimizer.create_state_multi_precision(index, weight)
+                    updater.states_synced[index] = True
+            for parts in zip(*[as_tuple(updater.states[index]) for updater in trainer._updaters]):
+                ranks.engine.broadcast(parts[0])
+                for part in parts[1:]:
+                    parts[0].copyto(part)
+        ranks.sum([])  # nobody begins before all have all
