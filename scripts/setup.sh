@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv and install what the requirements list: bash scripts/setup.sh [--cpu|--gpu] [--dev]
-# Without --cpu or --gpu it keeps the set that is there, or takes the one this machine can use.
+# Make .venv and install what the requirements list: bash scripts/setup.sh [--cpu|--gpu] [--dev] [--horovod]
+# Without --cpu or --gpu it keeps the set that is there, or takes the one this machine can use. --horovod stays, too.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
@@ -49,13 +49,36 @@ choose() {
     echo requirements-cpu.txt
 }
 
-set='' dev=''
+# check_compilers: that Horovod can be compiled against the set, and say how
+check_compilers() {
+    local tool nvcc release
+    for tool in "${CXX:-c++}" make cmake; do
+        command -v "$tool" >/dev/null ||
+            fail "Horovod has to be compiled, and $tool is missing; on Debian and Ubuntu: apt-get install -y g++ make cmake"
+    done
+    if [ "$set" = requirements-cpu.txt ]; then
+        say 'Horovod without NCCL: this is the CPU set'
+        return
+    fi
+    nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+    release=$("$nvcc" --version 2>/dev/null | awk '/release/ { sub(",", "", $5); print $5 }') || release=none
+    case $release in
+        11.*) say "Horovod with NCCL: this is the GPU set, and $nvcc is CUDA $release" ;;
+        *) fail "Horovod cannot be compiled against the GPU set without CUDA 11's nvcc (found: $release): install the" \
+            "CUDA toolkit 11.8, or train with --kv-store dist_sync_device, which needs neither" ;;
+    esac
+    HOROVOD_CUDA_HOME=${nvcc%/bin/nvcc}
+    export HOROVOD_CUDA_HOME HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$PWD/.venv/compile"
+}
+
+set='' dev='' horovod=''
 for argument; do
     case $argument in
         --cpu) set=requirements-cpu.txt ;;
         --gpu) set=requirements.txt ;;
         --dev) dev=requirements-dev.txt ;;
-        *) fail "unknown argument $argument: bash scripts/setup.sh [--cpu|--gpu] [--dev]" ;;
+        --horovod) horovod=requirements-horovod.txt ;;
+        *) fail "unknown argument $argument: bash scripts/setup.sh [--cpu|--gpu] [--dev] [--horovod]" ;;
     esac
 done
 
@@ -92,14 +115,20 @@ fi
 if [ -z "$set" ] && [ -e .venv/installed/requirements.txt ]; then set=requirements.txt; fi
 if [ -z "$set" ] && [ -e .venv/installed/requirements-cpu.txt ]; then set=requirements-cpu.txt; fi
 if [ -z "$set" ]; then set=$(choose); fi
+if [ -e .venv/installed/requirements-horovod.txt ]; then horovod=requirements-horovod.txt; fi
 case $set in
     requirements.txt) other=mxnet name=GPU size='2.6 GB' ;;
     *) other=mxnet-cu112 name=CPU size='220 MB' ;;
 esac
-todo=''
+todo='' compile=''
 for list in requirements-common.txt $set $dev ${dev:+requirements-deploy.txt}; do
     cmp -s $list .venv/installed/$list || todo=yes
 done
+# Against another MXNet it is another Horovod.
+if [ -n "$horovod" ] && { [ -n "$todo" ] || ! cmp -s $horovod .venv/installed/$horovod; }; then
+    check_compilers
+    compile=yes
+fi
 if [ -n "$todo" ]; then
     say "installing the $name set into .venv ($size to download unless pip has it already)"
     rm -rf .venv/installed
@@ -116,4 +145,26 @@ fi
 
 # Shows that all of it can be loaded, or names the system library that is missing.
 .venv/bin/python -m yolo3.runtime
+
+if [ -n "$compile" ]; then
+    say "compiling Horovod into .venv, which takes minutes"
+    # Not by pip, which cannot remove what it left half-finished.
+    rm -rf .venv/installed/$horovod .venv/lib/python*/site-packages/horovod* .venv/compile
+    mkdir -p .venv/compile/lib
+    # Horovod's build imports MXNet, which needs what yolo3.runtime does first: each Python of the build does that.
+    echo 'import yolo3.runtime' > .venv/compile/sitecustomize.py
+    for wheel in .venv/lib/python*/site-packages/nvidia/nccl; do
+        ln -s "$PWD/$wheel/include" .venv/compile/include
+        # The wheel has it under the name for running only.
+        ln -s "$PWD/$wheel/lib/libnccl.so.2" .venv/compile/lib/libnccl.so
+    done
+    .venv/bin/python -m pip install --quiet wheel
+    # pip's cache of what it built knows nothing of the MXNet below it.
+    PYTHONPATH="$PWD/.venv/compile:$PWD" HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 \
+        HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
+        .venv/bin/python -m pip install --quiet --no-cache-dir --no-build-isolation -r $horovod &&
+        .venv/bin/python -c 'import yolo3.runtime, horovod.mxnet' ||
+        { echo 'setup: error: Horovod was not built, for the reason above; run this again' >&2; exit 1; }
+    cp $horovod .venv/installed/
+fi
 say ".venv is ready, with the $name set"
