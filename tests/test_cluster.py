@@ -67,7 +67,7 @@ class Hosts:
         self.folder.mkdir()
         self.bin.mkdir()
         self.program('ssh', SSH)
-        self.program('sleep', '#!/bin/sh\n[ "$1" = 50 ] && exec %s 1\nexec %s "$@"' % ((shutil.which('sleep'),) * 2))
+        self.program('sleep', '#!/bin/sh\n[ "$1" = 30 ] && exec %s 1\nexec %s "$@"' % ((shutil.which('sleep'),) * 2))
         (folder / 'train.py').write_text(PROGRAM)
         self.command = [sys.executable, str(folder / 'train.py')]
 

@@ -13,7 +13,7 @@ shift
 
 addresses=()
 for host in "${hosts[@]}"; do
-    name=$(ssh -G -- "$host" | awk '$1 == "hostname" { print $2 }')
+    name=$(ssh -G -T -- "$host" | awk '$1 == "hostname" { print $2 }')
     address=$(getent ahostsv4 "$name" | awk 'NR == 1 { print $1 }') || true
     case $address in
         '') fail "$host has no address that is known here" ;;
@@ -22,13 +22,13 @@ for host in "${hosts[@]}"; do
     addresses+=("$address")
 done
 
-# On a host: run a command in a folder until it ends, or the connection does; it then has 50 s to write a checkpoint.
+# On a host: run a command in a folder until it ends, or the connection does; it then has 30 s to write a checkpoint.
 remote='cd -- "$1" || exit
 shift
 set -m
 "$@" < /dev/null & command=$!
 exec > /dev/null 2>&1
-{ cat; kill -TERM $command; sleep 50; kill -KILL -- -$command; } & guard=$!
+{ cat; kill -TERM $command; sleep 30; kill -KILL -- -$command; } & guard=$!
 wait $command && code=0 || code=$?
 kill -KILL -- -$guard
 exit $code'
@@ -49,7 +49,7 @@ start() {
         words+=" '${word//\'/$quote}'"
     done
     {
-        ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=10 -- "$host" "$words" && code=0 || code=$?
+        ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=5 -- "$host" "$words" && code=0 || code=$?
         [ $code = 0 ] || echo "ssh.sh: the $role on $host ended with $code" >&2
         exit $code
     } <&"$input" 8>&- 9>&- &
