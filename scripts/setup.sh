@@ -149,19 +149,20 @@ fi
 if [ -n "$compile" ]; then
     say "compiling Horovod into .venv, which takes minutes"
     # Not by pip, which cannot remove what it left half-finished.
-    rm -rf .venv/installed/$horovod .venv/lib/python*/site-packages/horovod* .venv/compile
+    packages=$(echo "$PWD"/.venv/lib/python*/site-packages)
+    rm -rf .venv/installed/$horovod "$packages"/horovod* .venv/compile
     mkdir -p .venv/compile/lib
     # Horovod's build imports MXNet, which needs what yolo3.runtime does first: each Python of the build does that.
     echo 'import yolo3.runtime' > .venv/compile/sitecustomize.py
-    for wheel in .venv/lib/python*/site-packages/nvidia/nccl; do
-        ln -s "$PWD/$wheel/include" .venv/compile/include
+    if [ "$set" = requirements.txt ]; then
+        ln -s "$packages/nvidia/nccl/include" .venv/compile/include
         # The wheel has it under the name for running only.
-        ln -s "$PWD/$wheel/lib/libnccl.so.2" .venv/compile/lib/libnccl.so
-    done
+        ln -s "$packages/nvidia/nccl/lib/libnccl.so.2" .venv/compile/lib/libnccl.so
+    fi
     .venv/bin/python -m pip install --quiet wheel
     # pip's cache of what it built knows nothing of the MXNet below it.
     PYTHONPATH="$PWD/.venv/compile:$PWD" HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 \
-        HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 \
+        HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 PYTHONWARNINGS=ignore \
         .venv/bin/python -m pip install --quiet --no-cache-dir --no-build-isolation -r $horovod &&
         .venv/bin/python -c 'import yolo3.runtime, horovod.mxnet' ||
         { echo 'setup: error: Horovod was not built, for the reason above; run this again' >&2; exit 1; }

@@ -90,7 +90,7 @@ class Hosts:
     @property
     def records(self):
         return {name: json.loads((self.folder / name).read_text()) for name in os.listdir(str(self.folder))
-                if not name.endswith('~')}
+                if name.split()[0] in ('scheduler', 'server', 'worker') and not name.endswith('~')}
 
     def wait_for(self, count):
         deadline = time.time() + 60
@@ -205,3 +205,114 @@ def test_shellcheck(script):
     done = subprocess.run([shellcheck, '--severity=warning', os.path.join(CLUSTER, script)], stdout=subprocess.PIPE,
                           universal_newlines=True)
     assert done.returncode == 0, done.stdout
+
+
+# srun, scancel and scontrol of a job of two nodes, the first of which the script runs on.
+SRUN = '''#!%s
+import os, signal, sys
+import subprocess
+at = next(number for number, word in enumerate(sys.argv) if number and not word.startswith('-'))
+flags = dict(word.split('=', 1) for word in sys.argv[1:at] if '=' in word)
+assert flags['--cpus-per-task'] == '4' and flags['--nodes'] == flags['--ntasks'] == '1'
+task = subprocess.Popen(sys.argv[at:], env=dict(os.environ, FAKE_HOST=flags['--nodelist']), start_new_session=True)
+open(os.path.join(os.environ['FAKE_STEPS'], str(task.pid)), 'w').close()
+code = task.wait()
+sys.exit(128 - code if code < 0 else code)
+''' % sys.executable
+SCANCEL = '''#!/bin/sh
+[ "$2" = 77 ] || exit 1
+for step in $(ls "$FAKE_STEPS"); do kill -s "${1#--signal=}" "$step" 2>/dev/null; done
+exit 0
+'''
+
+
+@pytest.fixture
+def slurm(hosts):
+    hosts.program('srun', SRUN)
+    hosts.program('scancel', SCANCEL)
+    hosts.program('scontrol', '#!/bin/sh\nprintf "n1\\nn2\\n"')
+    hosts.program('hostname', '#!/bin/sh\n[ "$1" = -I ] && echo "192.0.2.1 198.51.100.1 "')
+    steps = hosts.folder.parent / 'steps'
+    steps.mkdir()
+    (hosts.folder / '.venv' / 'bin').mkdir(parents=True)
+    os.symlink(sys.executable, str(hosts.folder / '.venv' / 'bin' / 'python'))
+    (hosts.folder / 'train_yolo3_mobilenet.py').write_text(PROGRAM)
+    hosts.job = dict(SLURM_JOB_ID='77', SLURM_JOB_NUM_NODES='2', SLURMD_NODENAME='n1', SLURM_CPUS_PER_TASK='4',
+                     FAKE_STEPS=str(steps))
+    return hosts
+
+
+def test_slurm_starts_each_role(slurm):
+    done = slurm.run('slurm.sh', 'a b', "it's", **slurm.job)
+    assert (done.returncode, done.err) == (0, '')
+    assert sorted(slurm.records) == ['scheduler n1', 'server n1', 'server n2', 'worker n1', 'worker n2']
+    for name, record in slurm.records.items():
+        assert record['args'] == ['--kv-store', 'dist_sync_device', 'a b', "it's"]
+        assert record['environment'] == {
+            'DMLC_ROLE': name.split()[0], 'DMLC_PS_ROOT_URI': '192.0.2.1', 'DMLC_PS_ROOT_PORT': '10077',
+            'DMLC_NUM_WORKER': '2', 'DMLC_NUM_SERVER': '2'}
+
+
+@pytest.mark.parametrize('failed', ['scheduler n1', 'server n2', 'worker n1'])
+def test_slurm_ends_with_the_first_error(slurm, failed):
+    plan = dict.fromkeys(('scheduler', 'server', 'worker'), 'hang')
+    plan[failed] = 7
+    assert slurm.run('slurm.sh', plan=plan, **slurm.job).returncode == 7
+    assert slurm.all_ended()
+
+
+def test_slurm_writes_a_checkpoint_before_the_time_limit(slurm):
+    running = slurm.start('slurm.sh', plan={'scheduler': 'hang', 'server': 'hang', 'worker': 'checkpoint'},
+                          **slurm.job)
+    slurm.wait_for(5)
+    running.send_signal(signal.SIGUSR1)
+    running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert [slurm.records['worker ' + node]['checkpoint'] for node in ('n1', 'n2')] == [True, True]
+    assert slurm.all_ended()
+
+
+def test_sbatch_takes_the_script():
+    if not shutil.which('sbatch'):
+        pytest.skip('no Slurm on this machine')
+    done = subprocess.run(['sbatch', '--test-only', '--nodes=1', '--cpus-per-task=1', '--gpus-per-node=0',
+                           os.path.join(CLUSTER, 'slurm.sh')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          universal_newlines=True)
+    assert done.returncode == 0, done.stdout
+
+
+def thing(**properties):
+    return {'type': 'object', 'properties': properties, 'additionalProperties': False}
+
+
+TEXT, WORDS = {'type': 'string'}, {'type': 'array', 'items': {'type': 'string'}}
+# What the MPI operator's v2beta1 knows, as far as it is used here.
+CONTAINER = thing(name=TEXT, image=TEXT, workingDir=TEXT, command=WORDS, args=WORDS,
+                  resources=thing(limits={'type': 'object'}),
+                  volumeMounts={'type': 'array', 'items': thing(name=TEXT, mountPath={'pattern': '^/'})})
+VOLUME = thing(name=TEXT, persistentVolumeClaim=thing(claimName=TEXT), emptyDir=thing(medium={'enum': ['Memory']}))
+REPLICA = thing(replicas={'type': 'integer'}, template=thing(spec=thing(
+    containers={'type': 'array', 'items': CONTAINER, 'minItems': 1}, volumes={'type': 'array', 'items': VOLUME})))
+MPIJOB = thing(apiVersion={'const': 'kubeflow.org/v2beta1'}, kind={'const': 'MPIJob'}, metadata=thing(name=TEXT),
+               spec=thing(slotsPerWorker={'type': 'integer'}, mpiReplicaSpecs=thing(Launcher=REPLICA, Worker=REPLICA),
+                          runPolicy=thing(cleanPodPolicy={'enum': ['Running', 'All', 'None']},
+                                          backoffLimit={'type': 'integer'})))
+
+
+def test_the_mpijob():
+    jsonschema, yaml = pytest.importorskip('jsonschema'), pytest.importorskip('yaml')
+    with open(os.path.join(CLUSTER, 'mpijob.yaml')) as file:
+        job = yaml.safe_load(file)
+    jsonschema.validate(job, MPIJOB)
+    launcher, worker = (job['spec']['mpiReplicaSpecs'][role] for role in ('Launcher', 'Worker'))
+    (launch,), (work,) = (role['template']['spec']['containers'] for role in (launcher, worker))
+    assert launch['image'] == work['image']
+    slots = job['spec']['slotsPerWorker']
+    assert work['resources']['limits']['nvidia.com/gpu'] == slots
+    assert launch['args'][:3] == ['-np', str(slots * worker['replicas']), '--hostfile']
+    import train_yolo3_mobilenet
+    start = launch['args'].index('train_yolo3_mobilenet.py') + 1
+    flags = [word for word in launch['args'][start:] if word != '--horovod']
+    assert train_yolo3_mobilenet.parse_args(flags).batch_size == 8 * slots * worker['replicas']
+    assert {mount['name'] for mount in work['volumeMounts']} == {
+        volume['name'] for volume in worker['template']['spec']['volumes']}
