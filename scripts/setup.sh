@@ -124,14 +124,14 @@ todo='' compile=''
 for list in requirements-common.txt $set $dev ${dev:+requirements-deploy.txt}; do
     cmp -s $list .venv/installed/$list || todo=yes
 done
-# Against another MXNet it is another Horovod.
+# After any change below it, Horovod is compiled anew.
 if [ -n "$horovod" ] && { [ -n "$todo" ] || ! cmp -s $horovod .venv/installed/$horovod; }; then
     check_compilers
     compile=yes
 fi
 if [ -n "$todo" ]; then
     say "installing the $name set into .venv ($size to download unless pip has it already)"
-    rm -rf .venv/installed
+    rm -rf .venv/installed .venv/lib/python*/site-packages/horovod*
     .venv/bin/python -m pip install --quiet --upgrade pip
     # Both builds of MXNet own the same folder.
     .venv/bin/python -m pip uninstall --quiet --yes $other 2>/dev/null

@@ -20,11 +20,14 @@ with open(os.environ['FAKE_LOG'], 'a') as log:
     log.write(json.dumps(args) + chr(10))
 if args[:2] == ['-c', 'import ensurepip']:
     sys.exit(os.environ.get('FAKE_ENSUREPIP') == 'missing')
+if args[0] == '-c' and 'horovod' in args[1]:
+    sys.exit(os.environ.get('FAKE_HOROVOD') == 'cannot be loaded')
 if args[0] == '-c':
     sys.version_info = tuple(map(int, version.split('.')))
     exec(args[1])
 elif args[:2] == ['-m', 'venv']:
     os.makedirs(os.path.join(args[2], 'bin'), exist_ok=True)
+    os.makedirs(os.path.join(args[2], 'lib', 'python' + version, 'site-packages', 'nvidia', 'nccl', 'include'))
     with open(here) as source, open(os.path.join(args[2], 'bin', 'python'), 'w') as copy:
         copy.write(source.read())
     os.chmod(os.path.join(args[2], 'bin', 'python'), 0o755)
@@ -33,6 +36,11 @@ elif args[:2] == ['-m', 'venv']:
     open(os.path.join(args[2], 'bin', 'pip'), 'w').close()
 elif args == ['-m', 'pip', '--version']:
     sys.exit(not os.path.exists(os.path.join(folder, 'pip')))
+elif 'requirements-horovod.txt' in args:
+    with open(os.environ['FAKE_LOG'] + '.horovod', 'w') as log:
+        json.dump(dict(os.environ), log)
+    os.mkdir(os.path.join(folder, '..', 'lib', 'python' + version, 'site-packages', 'horovod'))
+    sys.exit(os.environ.get('FAKE_HOROVOD') == 'is not compiled')
 elif '-r' in args:
     print('Collecting numpy==1.0\\\\n  Downloading metadata (1 kB)\\\\n  Downloading numpy.whl (17.1 MB)')
     sys.exit(os.environ.get('FAKE_PIP') == 'fails')
@@ -40,7 +48,7 @@ elif args == ['-m', 'yolo3.runtime']:
     sys.exit(int(os.environ.get('FAKE_RUNTIME', '0')))
 '''.replace('\\\\n', '\\n')
 
-TOOLS = 'bash', 'sh', 'dirname', 'uname', 'cmp', 'cp', 'rm', 'mkdir', 'cat', 'awk', 'env'
+TOOLS = 'bash', 'sh', 'dirname', 'uname', 'cmp', 'cp', 'rm', 'mkdir', 'cat', 'awk', 'env', 'ln'
 
 
 class Machine:
@@ -92,9 +100,24 @@ class Machine:
 
     @property
     def installs(self):
-        """The arguments of each `pip install -r`."""
+        """The arguments of each `pip install -r`, but for Horovod's."""
         return [' '.join(command[3:]) for command in self.commands if command[:3] == ['-m', 'pip', 'install']
-                and '-r' in command]
+                and '-r' in command and HOROVOD not in command]
+
+    @property
+    def compiled(self):
+        """Whether Horovod was compiled. What it was compiled with is in `horovod`."""
+        return any(HOROVOD in command for command in self.commands)
+
+    @property
+    def horovod(self):
+        return json.loads((self.log.parent / 'log.horovod').read_text())
+
+    def compilers(self, cuda=None):
+        for name in ('c++', 'make', 'cmake'):
+            self.program(name, '')
+        if cuda:
+            self.program('nvcc', 'echo "Cuda compilation tools, release %s, V%s.89"' % (cuda, cuda))
 
 
 @pytest.fixture
@@ -111,6 +134,7 @@ def assert_refused(done, *words):
         assert word in done.stderr
 
 
+HOROVOD = 'requirements-horovod.txt'
 CPU, GPU = '-r requirements-cpu.txt', '-r requirements.txt'
 
 
@@ -291,6 +315,89 @@ def test_a_venv_whose_python_is_gone(machine):
     python.unlink()
     python.symlink_to('/no/such/python')
     assert_refused(machine.run(), 'rm -rf .venv')
+
+
+def test_horovod_for_the_cpu_set(machine):
+    machine.compilers()
+    done = machine.run('--cpu', '--horovod')
+    assert done.returncode == 0, done.stderr
+    assert 'Horovod without NCCL: this is the CPU set' in done.stdout
+    assert machine.installs == [CPU] and machine.compiled
+    for name, value in dict(HOROVOD_WITH_MXNET='1', HOROVOD_WITHOUT_PYTORCH='1', HOROVOD_WITHOUT_TENSORFLOW='1',
+                            HOROVOD_WITH_GLOO='1').items():
+        assert machine.horovod[name] == value
+    assert 'HOROVOD_GPU_OPERATIONS' not in machine.horovod
+    # Another MXNet's Horovod must not come out of pip's cache.
+    assert any({HOROVOD, '--no-build-isolation', '--no-cache-dir'} <= set(command) for command in machine.commands)
+    # The build's Pythons prepare what MXNet needs before they import it.
+    hook, project = machine.horovod['PYTHONPATH'].split(':')
+    assert os.path.samefile(project, str(machine.project))
+    with open(os.path.join(hook, 'sitecustomize.py')) as file:
+        assert file.read() == 'import yolo3.runtime\n'
+
+
+def test_horovod_for_the_gpu_set_is_with_nccl(machine):
+    machine.compilers(cuda='11.8')
+    done = machine.run('--gpu', '--horovod')
+    assert done.returncode == 0, done.stderr
+    assert 'Horovod with NCCL' in done.stdout and 'CUDA 11.8' in done.stdout
+    assert machine.horovod['HOROVOD_GPU_OPERATIONS'] == 'NCCL'
+    assert os.path.join(machine.horovod['HOROVOD_CUDA_HOME'], 'bin', 'nvcc') == str(machine.bin / 'nvcc')
+    nccl = machine.horovod['HOROVOD_NCCL_HOME']
+    assert os.path.isdir(os.path.join(nccl, 'include'))
+    wheel = machine.project / '.venv' / 'lib' / 'python3.11' / 'site-packages' / 'nvidia' / 'nccl'
+    assert os.readlink(os.path.join(nccl, 'lib', 'libnccl.so')) == str(wheel / 'lib' / 'libnccl.so.2')
+
+
+@pytest.mark.parametrize('cuda, found', [(None, 'none'), ('13.0', '13.0'), ('10.2', '10.2')])
+def test_horovod_for_the_gpu_set_needs_its_compiler(machine, cuda, found):
+    machine.compilers(cuda)
+    if not cuda:
+        machine.program('nvcc', 'exit 1')
+    assert_refused(machine.run('--gpu', '--horovod'), 'nvcc (found: %s)' % found, '--kv-store dist_sync_device')
+    assert not machine.installs
+
+
+@pytest.mark.parametrize('missing', ['c++', 'make', 'cmake'])
+def test_horovod_needs_compilers(machine, missing):
+    machine.compilers()
+    (machine.bin / missing).unlink()
+    assert_refused(machine.run('--cpu', '--horovod'), missing, 'apt-get install -y g++ make cmake')
+    assert not machine.installs
+
+
+def test_horovod_is_compiled_once_and_stays(machine):
+    machine.compilers()
+    machine.run('--cpu')
+    assert not machine.compiled
+    machine.run('--horovod')
+    assert machine.compiled and not machine.installs
+    for flags in [], ['--horovod']:
+        machine.run(*flags)
+        assert not machine.compiled
+    machine.run('--dev')
+    assert machine.compiled
+
+
+def test_horovod_is_compiled_anew_for_another_mxnet(machine):
+    machine.compilers(cuda='11.8')
+    machine.run('--cpu', '--horovod')
+    # The old one must be gone even where it comes to nothing.
+    machine.run('--gpu', FAKE_PIP='fails')
+    packages = machine.project / '.venv' / 'lib' / 'python3.11' / 'site-packages'
+    assert not (packages / 'horovod').exists()
+    machine.run('--gpu', '--horovod')
+    assert machine.compiled and machine.horovod['HOROVOD_GPU_OPERATIONS'] == 'NCCL'
+
+
+@pytest.mark.parametrize('accident', ['is not compiled', 'cannot be loaded'])
+def test_horovod_that_failed_is_compiled_again(machine, accident):
+    machine.compilers()
+    done = machine.run('--horovod', FAKE_HOROVOD=accident)
+    assert done.returncode == 1
+    assert 'Horovod was not built' in done.stderr and 'is ready' not in done.stdout
+    assert machine.run('--horovod').returncode == 0
+    assert machine.compiled and not machine.installs
 
 
 def test_a_missing_system_library_is_refused_each_time(machine):
