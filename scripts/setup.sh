@@ -54,7 +54,8 @@ check_compilers() {
     local tool nvcc release
     for tool in "${CXX:-c++}" make cmake; do
         command -v "$tool" >/dev/null ||
-            fail "Horovod has to be compiled, and $tool is missing; on Debian and Ubuntu: apt-get install -y g++ make cmake"
+            fail "Horovod has to be compiled, and $tool is missing; on Debian and Ubuntu:" \
+                'apt-get install -y g++ make cmake'
     done
     if [ "$set" = requirements-cpu.txt ]; then
         say 'Horovod without NCCL: this is the CPU set'

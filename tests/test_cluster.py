@@ -119,7 +119,8 @@ ALL = ['scheduler host1', 'server host1', 'server user@host2', 'worker host1', '
 
 
 def test_ssh_starts_each_role_with_its_environment(hosts):
-    args = ['', 'a b', "it's", '"$HOME"', '$(id)', '`id`', '*', '\\', '\\n', 'two\nlines', ';', '&', '--flag=|', 'Ä狗', '!']
+    args = ['', 'a b', "it's", '"$HOME"', '$(id)', '`id`', '*', '\\', '\\n', 'two\nlines', ';', '&', '--flag=|',
+            'Ä狗', '!']
     done = hosts.run('ssh.sh', TWO, *hosts.command + args)
     assert (done.returncode, done.out, done.err) == (0, '', '')
     assert sorted(hosts.records) == ALL

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on the nodes of a Slurm job with MXNet's parameter server; the flags are train_yolo3_mobilenet.py's:
 #     sbatch --nodes 2 scripts/cluster/slurm.sh --dataset coco --batch-size 128 --resume auto ...
-# It is started in the project's folder, and all nodes see that. Each node runs a server and a worker with all its --gpus.
+# It is started in the project's folder, which all nodes see. Each node runs a server, and a worker with all its GPUs.
 # Two minutes before the time limit the workers write a checkpoint and end. Where nodes have several networks:
 # DMLC_INTERFACE names the one to use, and DMLC_PS_ROOT_URI the first node's address in it.
 #SBATCH --job-name=yolo3
@@ -18,7 +18,8 @@ export DMLC_NUM_WORKER=$SLURM_JOB_NUM_NODES DMLC_NUM_SERVER=$SLURM_JOB_NUM_NODES
 
 # role ROLE NODE COMMAND...
 role() {
-    DMLC_ROLE=$1 exec srun --overlap --nodes=1 --ntasks=1 --nodelist="$2" --cpus-per-task="$SLURM_CPUS_PER_TASK" "${@:3}"
+    DMLC_ROLE=$1 exec srun --overlap --nodes=1 --ntasks=1 --nodelist="$2" \
+        --cpus-per-task="$SLURM_CPUS_PER_TASK" "${@:3}"
 }
 train=(.venv/bin/python train_yolo3_mobilenet.py --kv-store dist_sync_device "$@")
 # SIGTERM is for the workers, which need the servers for their last step; the servers end with SIGUSR1.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train over several hosts with MXNet's parameter server, started by plain ssh from any of them:
 #     bash scripts/cluster/ssh.sh host1,host2 .venv/bin/python train_yolo3_mobilenet.py --kv-store dist_sync_device ...
-# Each host runs the command twice, as a server and as a worker with all its --gpus; the first one is the scheduler, too.
+# Each host runs the command as a server and as a worker with all its GPUs, and the first one as the scheduler, too.
 # All need the folder that this is started in, and ssh that asks nothing. DMLC_PS_ROOT_PORT (9091) is the scheduler's
 # port. Ctrl-C ends all after a checkpoint; an error or a lost connection on one host ends all hosts.
 set -euo pipefail
@@ -17,7 +17,8 @@ for host in "${hosts[@]}"; do
     address=$(getent ahostsv4 "$name" | awk 'NR == 1 { print $1 }') || true
     case $address in
         '') fail "$host has no address that is known here" ;;
-        127.*) [ ${#hosts[@]} = 1 ] || fail "$host is $address here, where other hosts cannot reach it: give its address" ;;
+        127.*) [ ${#hosts[@]} = 1 ] ||
+            fail "$host is $address here, where other hosts cannot reach it: give its address" ;;
     esac
     addresses+=("$address")
 done
@@ -33,7 +34,7 @@ wait $command && code=0 || code=$?
 kill -KILL -- -$guard
 exit $code'
 
-# The other end of every connection, held open here: 8 for the workers, 9 for the rest. Whatever ends this script closes it.
+# The other end of each connection: 8 for the workers, 9 for the rest. Whatever ends this script closes them.
 folder=$(mktemp -d)
 mkfifo "$folder/workers" "$folder/rest"
 exec 8<> "$folder/workers" 6< "$folder/workers" 9<> "$folder/rest" 7< "$folder/rest"
