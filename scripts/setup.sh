@@ -153,7 +153,8 @@ if [ -n "$compile" ]; then
     packages=$(echo "$PWD"/.venv/lib/python*/site-packages)
     rm -rf .venv/installed/$horovod "$packages"/horovod* .venv/compile
     mkdir -p .venv/compile/lib
-    # Horovod's build imports MXNet, which needs what yolo3.runtime does first: each Python of the build does that.
+    # Horovod's build and horovodrun import MXNet, which needs what yolo3.runtime does first.
+    echo "$PWD" > "$packages/yolo3.pth"
     echo 'import yolo3.runtime' > .venv/compile/sitecustomize.py
     if [ "$set" = requirements.txt ]; then
         ln -s "$packages/nvidia/nccl/include" .venv/compile/include
@@ -162,9 +163,11 @@ if [ -n "$compile" ]; then
     fi
     .venv/bin/python -m pip install --quiet wheel
     # pip's cache of what it built knows nothing of the MXNet below it.
-    PYTHONPATH="$PWD/.venv/compile:$PWD" HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 \
+    PYTHONPATH="$PWD/.venv/compile" HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 PYTHONWARNINGS=ignore \
         .venv/bin/python -m pip install --quiet --no-cache-dir --no-build-isolation -r $horovod &&
+        awk '/^from horovod/ { print "import yolo3.runtime" } { print }' .venv/bin/horovodrun > .venv/compile/run &&
+        cat .venv/compile/run > .venv/bin/horovodrun &&
         .venv/bin/python -c 'import yolo3.runtime, horovod.mxnet' ||
         { echo 'setup: error: Horovod was not built, for the reason above; run this again' >&2; exit 1; }
     cp $horovod .venv/installed/

@@ -40,6 +40,8 @@ elif 'requirements-horovod.txt' in args:
     with open(os.environ['FAKE_LOG'] + '.horovod', 'w') as log:
         json.dump(dict(os.environ), log)
     os.mkdir(os.path.join(folder, '..', 'lib', 'python' + version, 'site-packages', 'horovod'))
+    with open(os.path.join(folder, 'horovodrun'), 'w') as script:
+        script.write('import sys' + chr(10) + 'from horovod.runner.launch import run_commandline' + chr(10))
     sys.exit(os.environ.get('FAKE_HOROVOD') == 'is not compiled')
 elif '-r' in args:
     print('Collecting numpy==1.0\\\\n  Downloading metadata (1 kB)\\\\n  Downloading numpy.whl (17.1 MB)')
@@ -330,10 +332,13 @@ def test_horovod_for_the_cpu_set(machine):
     # Another MXNet's Horovod must not come out of pip's cache.
     assert any({HOROVOD, '--no-build-isolation', '--no-cache-dir'} <= set(command) for command in machine.commands)
     # The build's Pythons prepare what MXNet needs before they import it.
-    hook, project = machine.horovod['PYTHONPATH'].split(':')
-    assert os.path.samefile(project, str(machine.project))
-    with open(os.path.join(hook, 'sitecustomize.py')) as file:
+    with open(os.path.join(machine.horovod['PYTHONPATH'], 'sitecustomize.py')) as file:
         assert file.read() == 'import yolo3.runtime\n'
+    venv = machine.project / '.venv'
+    project = (venv / 'lib' / 'python3.11' / 'site-packages' / 'yolo3.pth').read_text().rstrip('\n')
+    assert os.path.samefile(project, str(machine.project))
+    # horovodrun finds out what was compiled by an import.
+    assert (venv / 'bin' / 'horovodrun').read_text().splitlines()[1:2] == ['import yolo3.runtime']
 
 
 def test_horovod_for_the_gpu_set_is_with_nccl(machine):
