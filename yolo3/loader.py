@@ -44,6 +44,7 @@ class Requests:
         self.batch_size = batch_size
         self.sizes = list(sizes)
         self._part = part
+        self.share = len(range(batch_size)[part])  # this process' images of a batch
         self._seed = seed
         self._samples_per_epoch = samples_per_epoch or length
         self._permutations = {}
@@ -236,7 +237,7 @@ def train_loader(dataset, requests, num_workers, anchors=ANCHORS, augmented=True
     anchors: as ANCHORS in `yolo3.network`. pin_memory, shared: see `Loader`.
     """
     loader = Loader(TrainSamples(dataset, anchors, augmented), requests, stack_train, num_workers,
-                    requests.batch_size * (3 * max(requests.sizes) ** 2 + EXTRA), pin_memory, shared)
+                    requests.share * (3 * max(requests.sizes) ** 2 + EXTRA), pin_memory, shared)
     loader.requests = requests
     return loader
 
@@ -248,5 +249,5 @@ def val_loader(dataset, size, batch_size, num_workers, pin_memory=False, shared=
     """
     batches = [range(len(dataset))[start:start + batch_size] for start in range(0, len(dataset), batch_size)]
     batches = [share for share in (batch[part(len(batch))] for batch in batches) if share]
-    return Loader(ValSamples(dataset, size), batches, stack_val, num_workers, batch_size * (3 * size ** 2 + EXTRA),
-                  pin_memory, shared)
+    return Loader(ValSamples(dataset, size), batches, stack_val, num_workers,
+                  max(map(len, batches), default=0) * (3 * size ** 2 + EXTRA), pin_memory, shared)
