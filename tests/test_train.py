@@ -365,7 +365,7 @@ def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
 
 
 def test_fewer_images_a_batch_than_devices(monkeypatch):
-    monkeypatch.setattr(training.runtime, 'devices', lambda gpus: [mx.cpu(number) for number in range(8)])
+    monkeypatch.setattr(training.runtime, 'devices', lambda *args: [mx.cpu(number) for number in range(8)])
     monkeypatch.setattr(sys, 'argv', [SCRIPT, '--batch-size', '4'])
     with pytest.raises(UserError, match='--batch-size 4 is smaller than the 8 devices'):
         training.main()
