@@ -1,4 +1,4 @@
-"""benchmark.py: what its runtimes run is the same network."""
+"""benchmark.py: what its runtimes run is the same network; an epoch of ours is measured."""
 import argparse
 import os
 import sys
@@ -16,7 +16,7 @@ from test_export_onnx import ROOT, detector, export_onnx, inputs, pictures, raw_
 
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 import benchmark
-from benchmarks import infer
+from benchmarks import epoch, infer
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -48,3 +48,9 @@ def test_an_int8_file_of_another_network_is_refused(tmp_path):
 def test_the_table_has_a_line_a_row(capsys):
     benchmark.print_table([{'size': 320, 'runtime': 'a', 'ms': 12.345678}, {'size': 608, 'runtime': 'bcd', 'ms': None}])
     assert capsys.readouterr().out.splitlines() == ['size  runtime  ms', '320   a        12.35', '608   bcd']
+
+
+def test_an_epoch_of_ours_is_measured(squares):
+    args = argparse.Namespace(dataset='voc', dataset_root=str(squares), classes='red,blue', train_splits='2007_trainval',
+                              backbone_params='', sizes=[64], batch_size=7, epochs=1)
+    assert epoch.our_epochs(args)['seconds an epoch'] > 0

@@ -7,8 +7,8 @@ from benchmarks import measure, stock_pipeline
 from benchmarks.training import dataset, network_and_trainer
 from yolo3.runtime import mx
 import train_yolo3_mobilenet as training
-from yolo3.cli import StopSignal
 from yolo3.loader import Requests, train_loader
+from yolo3.ranks import ALONE
 
 
 def figures(args):
@@ -47,12 +47,12 @@ def our_epochs(args):
     requests = Requests(len(images), args.batch_size, args.sizes, seed=1)
     batches = train_loader(images, requests, 1)
     flags = training.parse_args(['--batch-size', str(args.batch_size), '--lr', '1e-6', '--log-interval', '0'])
-    stop, logger = StopSignal(), logging.getLogger('benchmark')
+    logger = logging.getLogger('benchmark')
     memory, times = {}, []
     for number in range(args.epochs):
         state = {'epoch': number, 'batch': requests.batches(number).start, 'losses': None}
         start = time.time()
-        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, stop)
+        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, ALONE)
         mx.nd.waitall()
         seconds = time.time() - start
         pixels = sum(sample.size ** 2 for batch in requests.batches(number) for sample in requests.batch(batch, False))
