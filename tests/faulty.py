@@ -1,18 +1,22 @@
 """One rank of a training, with a fault at one of them.
 
 python tests/faulty.py RANK FAULT [flags of train_yolo3_mobilenet.py]: rank RANK has FAULT, one of STEP, in its third
-step, or in its first validation (validation-term).
+step, or in its first validation (validation-term); or FAULT is of the network from the start on (slow, absent), or none.
 """
 import os
 import signal
 import sys
+import threading
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 import train_yolo3_mobilenet as training  # noqa: E402
+from proxy import Proxy  # noqa: E402
 from yolo3 import engines, ranks, validation  # noqa: E402
 from yolo3.cli import UserError, run  # noqa: E402
+
+proxies = []  # between this rank and rank 0
 
 
 def send(signum):
@@ -27,15 +31,35 @@ def defect():
     raise ZeroDivisionError('a defect')
 
 
+def stall():
+    proxies[0].flowing.clear()
+
+
+def pause():
+    stall()
+    threading.Timer(2, proxies[0].flowing.set).start()
+
+
 STEP = {'kill': lambda: send(signal.SIGKILL), 'hang': lambda: send(signal.SIGSTOP),
-        'term': lambda: send(signal.SIGTERM), 'mistake': mistake, 'defect': defect}
+        'term': lambda: send(signal.SIGTERM), 'mistake': mistake, 'defect': defect,
+        'cut': lambda: proxies[0].cut(), 'stall': stall, 'slow': pause}
 
 
 def main():
     ranks.PULSE, ranks.SILENCE, ranks.GRACE, engines.START = 1, 6, 6, 15  # lest the tests take minutes
     rank, fault = int(sys.argv[1]), sys.argv[2]
     del sys.argv[1:3]
-    real_step, real_evaluate, calls = training.train_step, validation.evaluate, []
+    if fault == 'absent':
+        engines.START = 10
+    delay = 0.05 if fault == 'slow' else 0
+    if fault == 'slow':
+        scheduler = Proxy((os.environ['DMLC_PS_ROOT_URI'], int(os.environ['DMLC_PS_ROOT_PORT'])), delay)
+        os.environ['DMLC_PS_ROOT_PORT'] = str(scheduler.address[1])
+    real_client, real_step, real_evaluate, calls = engines.Client, training.train_step, validation.evaluate, []
+
+    def client(address, **kwargs):
+        proxies.append(Proxy(address, delay))
+        return real_client(proxies[0].address, **kwargs)
 
     def train_step(*args):
         calls.append('step')
@@ -47,7 +71,7 @@ def main():
         if kwargs['ranks'].rank == rank and fault == 'validation-term':
             send(signal.SIGTERM)
         return real_evaluate(*args, **kwargs)
-    training.train_step, validation.evaluate = train_step, evaluate
+    engines.Client, training.train_step, validation.evaluate = client, train_step, evaluate
     run(training.main)
 
 
