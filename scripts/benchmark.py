@@ -13,7 +13,7 @@ from yolo3.files import write_json
 def parse_args():
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer'), help='a file of scripts/benchmarks/')
+    add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer', 'scale'), help='a file of scripts/benchmarks/')
     add('--json', default='', help='write the figures to this file too')
     add('--dataset', default='coco', choices=('voc', 'coco'), help='form of the data set')
     add('--dataset-root', default='', help='folder of the data set; default: ~/.mxnet/datasets/voc or coco')
@@ -21,8 +21,8 @@ def parse_args():
     add('--train-splits', default='', help='as in training')
     add('--val-splits', default='', help='as in training (eval)')
     add('--backbone-params', default='', help="ImageNet weights in GluonCV's form (epoch); default: random weights")
-    add('--batch-size', type=int, default=8)
-    add('--data-shape', type=int, default=416, help='input size of step and eval, pixels')
+    add('--batch-size', type=int, default=8, help='scale: of all processes together')
+    add('--data-shape', type=int, default=416, help='input size of step, eval and scale, pixels')
     add('--min-shape', type=int, default=320, help='smallest input size of loader and epoch, pixels')
     add('--max-shape', type=int, default=608, help='largest input size of loader and epoch, pixels')
     add('--rounds', type=int, default=3, help='how often each is measured, by turns; the median counts')

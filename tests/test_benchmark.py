@@ -1,5 +1,6 @@
-"""benchmark.py: what its runtimes run is the same network; an epoch of ours is measured."""
+"""benchmark.py: what its runtimes run is the same network; the training and scaling benchmarks run."""
 import argparse
+import importlib.util
 import os
 import sys
 
@@ -16,7 +17,7 @@ from test_export_onnx import ROOT, detector, export_onnx, inputs, pictures, raw_
 
 sys.path.insert(0, os.path.join(ROOT, 'scripts'))
 import benchmark
-from benchmarks import epoch, infer
+from benchmarks import epoch, infer, scale
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -51,6 +52,24 @@ def test_the_table_has_a_line_a_row(capsys):
 
 
 def test_an_epoch_of_ours_is_measured(squares):
-    args = argparse.Namespace(dataset='voc', dataset_root=str(squares), classes='red,blue', train_splits='2007_trainval',
-                              backbone_params='', sizes=[64], batch_size=7, epochs=1)
+    args = argparse.Namespace(dataset='voc', dataset_root=str(squares), classes='red,blue', backbone_params='',
+                              train_splits='2007_trainval', sizes=[64], batch_size=7, epochs=1)
     assert epoch.our_epochs(args)['seconds an epoch'] > 0
+
+
+def test_scale_has_a_row_for_each_engine(monkeypatch):
+    monkeypatch.setattr(scale, 'PROCESSES', (2,))
+    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3', '--data-shape', '32',
+                                      '--rounds', '1'])
+    rows = scale.figures(benchmark.parse_args())
+    assert [(row['engine'], row['processes']) for row in rows] == [('device', 1), ('dist_sync_device', 2)] + (
+        [('horovod', 2)] if importlib.util.find_spec('horovod') else [])
+    for row in rows:
+        assert row['ms a step'] > 0 and row['ms without exchange'] > 0
+        assert row['MB of gradients a step'] == pytest.approx(24.3 * 4, rel=0.02)  # 24.3 million weights
+
+
+def test_scale_refuses_a_batch_that_leaves_a_process_without_images(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3'])
+    with pytest.raises(UserError, match='4 processes'):
+        scale.figures(benchmark.parse_args())

@@ -1,0 +1,107 @@
+"""A training step in several processes of this machine, by each engine that sums their gradients."""
+import importlib.util
+import json
+import os
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from yolo3.cli import RunError, UserError
+from yolo3.limits import usable_cpus
+
+PROCESSES = 2, 4  # and one, to compare with
+ENGINES = {'dist_sync_device': 'mxnet', 'horovod': 'horovod'}  # and the package that each is in
+
+
+def figures(args):
+    """A row for each engine and number of processes; --batch-size is that of all. In the first row, of one process,
+    nothing is exchanged: what it has for the engine's time is the measurement's error."""
+    if args.only:
+        return one_rank(args)
+    if args.batch_size < max(PROCESSES):
+        raise UserError('--batch-size %d is smaller than the %d processes' % (args.batch_size, max(PROCESSES)))
+    runs = [('device', 1)] + [(engine, count) for count in PROCESSES for engine, package in ENGINES.items()
+                              if importlib.util.find_spec(package)]
+    results = {run: [] for run in runs}
+    for _ in range(args.rounds):
+        for run in runs:
+            results[run].append(measured(args, *run))
+    return [{'engine': engine, 'processes': count,
+             **{key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}}
+            for (engine, count), rounds in results.items()]
+
+
+def measured(args, engine, count):
+    """What rank 0 of `count` processes measures."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, script = os.path.join(folder, 'figures.json'), os.path.join(folder, 'command.sh')
+        command = [sys.executable, *sys.argv, '--only', engine, '--json', path]
+        with open(script, 'w') as file:  # horovodrun would take some flags for its own
+            file.write('exec ' + ' '.join(map(shlex.quote, command)))
+        env = dict(os.environ, OMP_NUM_THREADS=str(max(1, usable_cpus() // count)))
+        if engine == 'horovod':
+            run = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
+            commands = [([run, '-np', str(count), '-H', 'localhost:%d' % count, 'bash', script], env)]
+        elif engine == 'device':
+            commands = [(command, env)]
+        else:
+            with socket.create_server(('127.0.0.1', 0)) as free:
+                env.update(DMLC_PS_ROOT_URI='127.0.0.1', DMLC_PS_ROOT_PORT=str(free.getsockname()[1]),
+                           DMLC_NODE_HOST='127.0.0.1', DMLC_NUM_WORKER=str(count), DMLC_NUM_SERVER='1')
+            commands = [(command, dict(env, DMLC_ROLE=role)) for role in ['scheduler', 'server'] + ['worker'] * count]
+        processes = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for command, env in commands]
+        try:
+            if any([process.wait() for process in processes[-count:]]):
+                raise RunError('%d processes with %s failed: see above' % (count, engine))
+        finally:
+            for process in processes:
+                process.terminate()
+        with open(path) as file:
+            return json.load(file)
+
+
+def one_rank(args):
+    """The figures of a rank of the engine args.only, which is in step with all others."""
+    import train_yolo3_mobilenet as training
+    from benchmarks.step import some_batch
+    from yolo3 import engines, network
+    from yolo3.ranks import ALONE
+    from yolo3.runtime import mx
+    from yolo3.targets import DenseTargets
+    horovod = args.only == 'horovod'
+    with engines.join(horovod, 'device' if horovod else args.only) as ranks:
+        part = ranks.part(args.batch_size)
+        args.batch_size = part.stop - part.start
+        batch, targets = some_batch(args), DenseTargets(80)
+        net = network.build('mobilenet1_0', network.CLASSES['coco'])
+        # As in training. It lays the weights out anew: of those in a layout of oneDNN's, ps-lite asks before it has them.
+        net.collect_params().reset_ctx([mx.cpu()])
+        flags = training.parse_args(['--lr', '1e-6'])
+        together = training.build_trainer(flags, net, ranks.engine)
+        alone = training.build_trainer(flags, net, engines.OneProcess('device'))
+        engines.spread(ranks, together)
+        net.hybridize()
+        targets.hybridize()
+
+        def milliseconds(trainer, those):
+            """Of three steps, a step, from all ranks' start to the end of the last of them."""
+            ranks.sum([])
+            start = time.time()
+            for _ in range(3):
+                training.train_step(net, targets, batch, [mx.cpu()], trainer, ranks=those)
+            mx.nd.waitall()
+            ranks.sum([])
+            return (time.time() - start) / 3 * 1000
+        pairs = [(milliseconds(together, ranks), milliseconds(alone, ALONE)) for _ in range(4)][1:]
+        engine = statistics.median(a - b for a, b in pairs)
+        step, without = map(statistics.median, zip(*pairs))
+        if ranks.rank:
+            args.json = ''  # rank 0 writes the file
+        return {'ms a step': step, 'ms without exchange': without, 'ms of the engine': engine,
+                '% of the engine': 100 * engine / without,
+                'MB of gradients a step': sum(parameter.data().size * 4 for parameter in together._params
+                                              if parameter.grad_req != 'null') / 1e6}
