@@ -34,6 +34,10 @@ class Host:
         """'down' cuts the host's cable, 'up' mends it."""
         ip('-n', self._switch, 'link', 'set', self._port, state)
 
+    def bar(self, other):
+        """Let nothing of this host get to the `other` one."""
+        ip('-n', self.space, 'route', 'add', 'unreachable', other.address)
+
 
 @contextlib.contextmanager
 def several(count, folder):

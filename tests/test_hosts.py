@@ -59,7 +59,18 @@ def test_a_host_out_of_reach_at_the_start_is_one_line_at_each(squares, hosts, tm
         assert job.wait(PROMISE) == [1, 1, 1], job.text()
         for number, host in enumerate(hosts):
             text = (tmp_path / ('stderr%d' % number)).read_text()
-            assert re.fullmatch(r'error: .*not all came within 10 seconds \(this is %s\)' % host.name, text.strip()), text
+            assert re.fullmatch(r'error: .*not all came within 10 seconds \(this is %s\)\n*' % host.name, text), text
+
+
+def test_a_rank_0_out_of_reach_is_one_line_at_each(squares, hosts, tmp_path):
+    """The second cannot get to the third, which is rank 0; both can to the scheduler."""
+    hosts[1].bar(hosts[2])
+    with Job('dist_sync', 3, [FAULTY, 0, 'absent', *flags('dist_sync', squares, '.')], tmp_path, hosts=hosts) as job:
+        assert job.wait(PROMISE) == [1, 1, 1], job.text()
+        for number, words in (0, r'error: rank 2 of 3: not all came'), (2, r'error: rank 0 of 3: not all came'), (
+                1, r'error: rank 1 of 3 does not get to rank 0 at 10.77.0.3:\d+: No route .*\(this is host2\)'):
+            text = (tmp_path / ('stderr%d' % number)).read_text()
+            assert re.fullmatch(words + '.*\n*', text), text
 
 
 def by_proxy(fault, squares, folder):

@@ -121,17 +121,19 @@ class ParameterServer:
 @contextlib.contextmanager
 def expected(what):
     """End this process, with one line that names `what`, where the block takes longer than START seconds."""
-    def give_up():
-        print('error: %s: not all came within %d seconds (this is %s)' % (what, START, socket.gethostname()),
-              file=sys.stderr, flush=True)
-        os._exit(1)
-    timer = threading.Timer(START, give_up)
+    timer = threading.Timer(START, give_up, ['%s: not all came within %d seconds' % (what, START)])
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def give_up(message):
+    """End this process with one line, past the engine, which would wait for the others."""
+    print('error: %s (this is %s)' % (message, socket.gethostname()), file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def join(horovod, kv_store):
@@ -146,7 +148,8 @@ def join(horovod, kv_store):
 
 
 def meet(engine):
-    """Connect all ranks with rank 0, whose address and password go through the `engine`."""
+    """Connect all ranks with rank 0, whose address and password go through the `engine`. Ends this process with one
+    line where it does not get there."""
     host, invitation = socket.gethostname(), b''
     if engine.rank == 0:
         key = secrets.token_hex(16)
@@ -156,9 +159,13 @@ def meet(engine):
     engine.broadcast(array)
     address, port, key = json.loads(array.asnumpy().astype('uint8').tobytes())
     if engine.rank:
-        pipe = tuned(Client((address, port), authkey=key.encode()))
-        pipe.send_bytes(json.dumps([engine.rank, host]).encode())
-        return Ranks(engine.rank, engine.size, json.loads(pipe.recv_bytes()), {0: pipe}, engine)
+        try:
+            pipe = tuned(Client((address, port), authkey=key.encode()))
+            pipe.send_bytes(json.dumps([engine.rank, host]).encode())
+            return Ranks(engine.rank, engine.size, json.loads(pipe.recv_bytes()), {0: pipe}, engine)
+        except (EOFError, OSError) as error:
+            give_up('rank %d of %d does not get to rank 0 at %s:%d: %s; the hosts must let each other in on all ports'
+                    % (engine.rank, engine.size, address, port, getattr(error, 'strerror', None) or 'it hung up'))
     pipes, names = {}, {0: host}
     while len(names) < engine.size:
         with contextlib.suppress(AuthenticationError, EOFError, OSError):  # somebody else, who scans ports
