@@ -1,6 +1,7 @@
 """Ranks tell each other numbers and words, and how each of them ended."""
 import os
 import signal
+import socket
 import threading
 from multiprocessing import Pipe
 
@@ -154,7 +155,8 @@ def test_one_that_is_silent_is_named_at_all(three, silent, monkeypatch):
 
 def test_the_engines_own_error_gives_way_to_its_cause(three, monkeypatch):
     monkeypatch.setattr(module, 'PULSE', 1)
-    three[1]._pipes[0].close()
+    with socket.socket(fileno=os.dup(three[1]._pipes[0].fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)  # closing would wait for the thread that listens
 
     def call(rank):
         with rank:
