@@ -1,7 +1,8 @@
 """One rank of a training, with a fault at one of them.
 
 python tests/faulty.py RANK FAULT [flags of train_yolo3_mobilenet.py]: rank RANK has FAULT, one of STEP, in its third
-step, or in its first validation (validation-term); or FAULT is of the network from the start on (slow, absent), or none.
+step, or in its first validation (validation-term); or FAULT is of the network from the start on (slow, absent), or
+none.
 """
 import os
 import signal

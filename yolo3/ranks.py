@@ -20,6 +20,7 @@ from yolo3.cli import Interrupted, RunError, UserError, status
 PULSE = 5  # seconds between two signs of life
 SILENCE = 30  # seconds without one, after which a rank counts as gone; reading COCO's annotations blocks for some
 GRACE = 20  # seconds that a rank has for its checkpoint after another one's end
+LEAVE = 60  # seconds that taking leave may take where all is well
 DATA, END, BYE = b'd', b'e', b'b'  # what a message begins with; a pulse is empty
 
 
@@ -124,11 +125,12 @@ class Ranks:
             failure = self._failure
             self._end(END + (encode(failure) if failure else encode(error, self.name(self.rank))))
             error = failure or error
-        signal.alarm(GRACE)  # should a rank be gone just now, the system ends this process
         if isinstance(error, Lost):
             atexit.register(os._exit, status(error))  # the engine would wait for it, or abort
         else:
+            signal.alarm(LEAVE)  # should a rank be gone just now, the system ends this process
             self.engine.leave()
+            signal.alarm(0)
         if error is not None:
             raise error
 

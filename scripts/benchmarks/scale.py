@@ -78,7 +78,7 @@ def one_rank(args):
         args.batch_size = part.stop - part.start
         batch, targets = some_batch(args), DenseTargets(80)
         net = network.build('mobilenet1_0', network.CLASSES['coco'])
-        # As in training. It lays the weights out anew: of those in a layout of oneDNN's, ps-lite asks before it has them.
+        # As in training: ps-lite fails on weights that are still in a layout of oneDNN's.
         net.collect_params().reset_ctx([mx.cpu()])
         flags = training.parse_args(['--lr', '1e-6'])
         together = training.build_trainer(flags, net, ranks.engine)
