@@ -80,7 +80,9 @@ class Hosts:
                            **environment)
         return subprocess.Popen(['bash', os.path.join(CLUSTER, script)] + list(args), cwd=str(self.folder),
                                 env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                universal_newlines=True)
+                                universal_newlines=True,
+                                # A background job of a shell script, as this may be, has SIGINT ignored.
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def run(self, script, *args, **more):
         process = self.start(script, *args, **more)

@@ -115,6 +115,7 @@ class Workers:
         # A signal to all processes (Ctrl-C, a cluster's preemption) is for the main one alone, which still needs these.
         for signum in signal.SIGINT, signal.SIGTERM:
             signal.signal(signum, signal.SIG_IGN)
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # MXNet's own handler makes an exit code of it, which tells nothing
         while True:
             while not pipe.poll(PATIENCE):
                 if os.getppid() != self._main:
