@@ -71,12 +71,11 @@ def test_validation_gives_the_map_of_one_process(engine, squares, tmp_path):
     assert not (tmp_path / 'rank1.npz').exists()
 
 
-@both
-def test_two_epochs_are_those_of_one_process_but_for_batch_norm(engine, squares, run, tmp_path):
+def test_two_epochs_are_those_of_one_process_but_for_batch_norm(squares, run, tmp_path):
     (tmp_path / 'one').mkdir()
     more = '--mixup', '--no-mixup-epochs', '1', '-j', '1'
     assert run('train_yolo3_mobilenet.py', *flags(None, squares, tmp_path / 'one', *more)).returncode == 0
-    with Job(engine, 3, [TRAIN, *flags(engine, squares, tmp_path, *more)], tmp_path) as job:
+    with Job('dist_sync', 3, [TRAIN, *flags('dist_sync', squares, tmp_path, *more)], tmp_path) as job:
         assert not any(job.wait()), job.text()
     logs = [(folder / (PREFIX + '_train.log')).read_text() for folder in (tmp_path / 'one', tmp_path)]
     for pattern in r'Batch \d+\], LR: \S+', r'Mixed samples: .*', r'training on .*':
