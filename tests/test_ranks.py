@@ -138,6 +138,18 @@ def test_one_that_is_gone_is_named_at_all(three, gone):
             assert not three[rank].engine.left
 
 
+def test_one_that_is_gone_while_the_others_leave_is_named(three):
+    with socket.socket(fileno=os.dup(three[1]._pipes[0].fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+    def call(rank):
+        with rank:
+            pass
+    for rank, error in zip(three[::2], at_each(three[::2], call)):
+        assert isinstance(error, Lost) and 'rank 1 (second) is gone' in str(error)
+        assert rank._leaving and not rank.engine.left
+
+
 @pytest.mark.parametrize('silent', [0, 2])
 def test_one_that_is_silent_is_named_at_all(three, silent, monkeypatch):
     monkeypatch.setattr(three[silent], '_send', lambda *args: None)

@@ -116,7 +116,11 @@ class Ranks:
         if not self._pipes:
             return
         if error is None:
-            self.sum([])
+            try:
+                self.sum([])  # nobody leaves before all have done
+            except (UserError, RunError, Interrupted) as late:
+                error = late
+        if error is None:
             self._end(BYE)
         else:
             # The engine's own errors come from a rank that is gone, mostly: who it was is known a moment later.
