@@ -447,10 +447,11 @@ def run_as(ranks, args):
     train_set = open_train(args.dataset, root, classes, comma_list(args.train_splits), args.skip_empty,
                            args.on_bad_image)
     val_set = open_val(args.dataset, root, train_set.classes, comma_list(args.val_splits), args.on_bad_image)
-    flags = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
-             if name not in OF_EACH_HOST}
-    ranks.require_same(dict(flags, **{'training images with labels': train_set.digest(),
-                                      'validation images with labels': val_set.digest()}))
+    if ranks.size > 1:
+        flags = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
+                 if name not in OF_EACH_HOST}
+        ranks.require_same(dict(flags, **{'training images with labels': train_set.digest(),
+                                          'validation images with labels': val_set.digest()}))
     if args.batch_size > len(train_set):
         raise UserError('--batch-size %d is larger than the training set of %d images'
                         % (args.batch_size, len(train_set)))
