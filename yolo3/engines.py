@@ -5,8 +5,6 @@ import os
 import secrets
 import socket
 import struct
-import sys
-import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
 
@@ -17,7 +15,7 @@ from mxnet import gluon
 
 from yolo3.checkpoint import as_tuple
 from yolo3.cli import UserError
-from yolo3.ranks import SILENCE, Ranks
+from yolo3.ranks import SILENCE, Ranks, end_later, end_now
 
 START = 45  # seconds in which all ranks must have come, and then have the weights
 PS_VARIABLES = 'DMLC_ROLE', 'DMLC_PS_ROOT_URI', 'DMLC_PS_ROOT_PORT', 'DMLC_NUM_WORKER', 'DMLC_NUM_SERVER'
@@ -124,19 +122,16 @@ class ParameterServer:
 @contextlib.contextmanager
 def expected(what):
     """End this process, with one line that names `what`, where the block takes longer than START seconds."""
-    timer = threading.Timer(START, give_up, ['%s: not all came within %d seconds' % (what, START)])
-    timer.daemon = True
-    timer.start()
+    timer = end_later(START, line('%s: not all came within %d seconds' % (what, START)))
     try:
         yield
     finally:
         timer.cancel()
 
 
-def give_up(message):
-    """End this process with one line, past the engine, which would wait for the others."""
-    print('error: %s (this is %s)' % (message, socket.gethostname()), file=sys.stderr, flush=True)
-    os._exit(1)
+def line(message):
+    """What is said at the end of a process that has not met the others."""
+    return 'error: %s (this is %s)' % (message, socket.gethostname())
 
 
 def join(horovod, kv_store):
@@ -167,8 +162,9 @@ def meet(engine):
             pipe.send_bytes(json.dumps([engine.rank, host]).encode())
             return Ranks(engine.rank, engine.size, json.loads(pipe.recv_bytes()), {0: pipe}, engine)
         except (EOFError, OSError) as error:
-            give_up('rank %d of %d does not get to rank 0 at %s:%d: %s; the hosts must let each other in on all ports'
-                    % (engine.rank, engine.size, address, port, getattr(error, 'strerror', None) or 'it hung up'))
+            end_now(line('rank %d of %d does not get to rank 0 at %s:%d: %s; the hosts must let each other in on all '
+                         'ports' % (engine.rank, engine.size, address, port,
+                                    getattr(error, 'strerror', None) or 'it hung up')))
     pipes, names = {}, {0: host}
     while len(names) < engine.size:
         with contextlib.suppress(AuthenticationError, EOFError, OSError):  # somebody else, who scans ports

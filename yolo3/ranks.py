@@ -216,14 +216,21 @@ class Ranks:
         for inbox in self._inboxes.values():
             inbox.put(None)
         if not isinstance(failure, Interrupted):
-            timer = threading.Timer(GRACE, self._give_up)
-            timer.daemon = True
-            timer.start()
+            end_later(GRACE, '%s: error: %s' % (os.path.basename(sys.argv[0]), failure))
 
-    def _give_up(self):
-        """End this process, which waits for ever in the engine."""
-        print('%s: error: %s' % (os.path.basename(sys.argv[0]), self._failure), file=sys.stderr, flush=True)
-        os._exit(1)
+
+def end_now(line):
+    """End this process, with `line` on stderr, past the engine, which would wait for the others."""
+    print(line, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def end_later(seconds, line):
+    """Have `end_now(line)` called after so many seconds, unless the Timer that this returns is cancelled."""
+    timer = threading.Timer(seconds, end_now, [line])
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def encode(error, teller=''):
