@@ -9,12 +9,13 @@ import sys
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 
-from yolo3 import deploy, live, progress
+from yolo3 import log
+from yolo3.deploy import runtimes, video as live
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
-from yolo3.datasets import EXTENSIONS
-from yolo3.draw import draw, font_file
-from yolo3.files import replacing, write_json
-from yolo3.images import ImageFile
+from yolo3.data.datasets import EXTENSIONS
+from yolo3.show.draw import draw, font_file
+from yolo3.atomic import replacing, write_json
+from yolo3.data.images import ImageFile
 
 import cv2
 from tqdm import tqdm
@@ -42,10 +43,10 @@ def parse_args(argv=None):
     add('--dataset', default=None, choices=('voc', 'coco'), help='for a .params file without sidecar: its classes')
     add('--classes', default='', help='for a .params file without sidecar: its classes a,b,c')
     add('--gpus', default=None, help="the GPU to run on; '' is the CPU; default: GPU 0 where there is one")
-    add('--backend', default='', choices=('',) + deploy.BACKENDS,
-        help='what runs an .onnx file, on the CPU; default: %s' % deploy.BACKENDS[0])
+    add('--backend', default='', choices=('',) + runtimes.BACKENDS,
+        help='what runs an .onnx file, on the CPU; default: %s' % runtimes.BACKENDS[0])
     args = parser.parse_intermixed_args(argv)
-    deploy.check_flags(args)
+    runtimes.check_flags(args)
     if not 0 <= args.thresh <= 1:
         raise UserError('--thresh %g: must be from 0 to 1' % args.thresh)
     if args.data_shape < 0 or args.data_shape % 32:
@@ -113,7 +114,7 @@ def video(path, out_dir, look, taken):
     rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     records, writer = [], None
     try:
-        with progress.bar(max(0, count) or None, os.path.basename(path), 'frame') as bar, \
+        with log.bar(max(0, count) or None, os.path.basename(path), 'frame') as bar, \
                 contextlib.closing(live.frames(capture)) as images:
             for number, image in enumerate(images):
                 height, width = image.shape[:2]
@@ -174,16 +175,17 @@ def watch(source, out_dir, look):
 
 
 def detector(args):
-    """A function (images, size) -> detections, see `validation.detect`, and the info of the file `--params`."""
-    if deploy.is_exported(args.params):
-        net, info = deploy.load(args.params, args.backend)
-        return functools.partial(deploy.detect, net), info
+    """A function (images, size) -> detections, see `detect.detect`, and the info of the file `--params`."""
+    if runtimes.is_exported(args.params):
+        net, info = runtimes.load(args.params, args.backend)
+        return functools.partial(runtimes.detect, net), info
     # Here, as an .onnx file needs no MXNet.
-    from yolo3 import network, runtime, validation
-    devices = runtime.devices(args.gpus)
-    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
-    validation.prepare(net)
-    return functools.partial(validation.detect, net, devices=devices), info
+    from yolo3 import detect, weights
+    from yolo3.devices import contexts
+    devices = contexts(args.gpus)
+    net, info = weights.load_detector(args.params, args.network, args.dataset, comma_list(args.classes), devices)
+    detect.prepare(net)
+    return functools.partial(detect.detect, net, devices=devices), info
 
 
 def main():
@@ -203,7 +205,7 @@ def main():
 
     sys.stdout.reconfigure(errors='backslashreplace')  # for names that the terminal's encoding lacks
     if args.serve:
-        from yolo3 import serve  # here, as the others need no web framework
+        from yolo3.deploy import serve  # here, as the others need no web framework
         serve.run(look, os.path.basename(args.params), args.thresh, args.host, args.port)
         return
     make_output_folder('--out-dir', args.out_dir)
@@ -216,7 +218,7 @@ def main():
         return
     taken = {os.path.realpath(path) for path in paths}  # no input is written over
     records, failed = [], False
-    with progress.bar(len(paths), 'demo', 'file') as files:
+    with log.bar(len(paths), 'demo', 'file') as files:
         for path in paths:
             annotate = video if path.lower().endswith(VIDEO_EXTENSIONS) else picture
             try:

@@ -5,11 +5,13 @@ import math
 import os
 import time
 
-from yolo3 import deploy, metrics, progress, report
+from yolo3 import log, metrics
+from yolo3.deploy import runtimes
+from yolo3.show import report
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
-from yolo3.datasets import open_val
-from yolo3.files import replacing, write_json
-from yolo3.geometry import SCORE_FLOOR
+from yolo3.data.datasets import open_val
+from yolo3.atomic import replacing, write_json
+from yolo3.boxes import SCORE_FLOOR
 
 import numpy as np
 
@@ -30,8 +32,8 @@ def parse_args(argv=None):
     add('--batch-size', type=int, default=64)
     add('--num-workers', '-j', type=int, default=4, help='processes that prepare the batches')
     add('--gpus', default=None, help="GPUs to use; '' is the CPU; default: GPU 0 where there is one")
-    add('--backend', default='', choices=('',) + deploy.BACKENDS,
-        help='what runs an .onnx file, on the CPU; default: %s' % deploy.BACKENDS[0])
+    add('--backend', default='', choices=('',) + runtimes.BACKENDS,
+        help='what runs an .onnx file, on the CPU; default: %s' % runtimes.BACKENDS[0])
     add('--gluoncv-compatible', action='store_true',
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
     add('--nms-score-floor', type=float, default=SCORE_FLOOR,
@@ -58,7 +60,7 @@ def parse_args(argv=None):
             raise UserError('%s %g: must be from 0 to 1' % (flag, score))
     check_output_file('--json', args.json)
     check_output_file('--detections', args.detections)
-    deploy.check_flags(args)
+    runtimes.check_flags(args)
     return args
 
 
@@ -88,14 +90,16 @@ def timed(batches, times):
 def detector(args):
     """What the file `--params` is: its info; (images, sizes) -> each size's batches; and `evaluate` of
     `yolo3.validation` or `yolo3.deploy`, (batches, metric, size) -> the metric's values."""
-    if deploy.is_exported(args.params):
-        net, info = deploy.load(args.params, args.backend, args.nms_score_floor)
-        return (info, lambda images, sizes: [deploy.batches(images, size, args.batch_size, args.num_workers)
-                                             for size in sizes], functools.partial(deploy.evaluate, net))
+    if runtimes.is_exported(args.params):
+        net, info = runtimes.load(args.params, args.backend, args.nms_score_floor)
+        return (info, lambda images, sizes: [runtimes.batches(images, size, args.batch_size, args.num_workers)
+                                             for size in sizes], functools.partial(runtimes.evaluate, net))
     # Here, as an .onnx file needs no MXNet.
-    from yolo3 import loader, network, runtime, validation
-    devices = runtime.devices(args.gpus)
-    net, info = network.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
+    from yolo3 import detect, weights
+    from yolo3.devices import contexts
+    from yolo3.data import loader
+    devices = contexts(args.gpus)
+    net, info = weights.load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
 
     def batches_of(images, sizes):
         # This forks the workers, so nothing is on a GPU yet.
@@ -103,7 +107,7 @@ def detector(args):
                    for size in sizes]
         net.collect_params().reset_ctx(devices)
         return loaders
-    return info, batches_of, functools.partial(validation.evaluate, net, devices=devices,
+    return info, batches_of, functools.partial(detect.evaluate, net, devices=devices,
                                                score_floor=args.nms_score_floor)
 
 
@@ -124,8 +128,8 @@ def main():
     for size, batches in zip(sizes, batches_of(images, sizes)):
         metric = metrics.make_metric(metric_name, images, size if args.gluoncv_compatible else None)
         times = []
-        with progress.bar(len(images), 'evaluation') as bar:
-            values = evaluate(timed(progress.advancing(bar, batches), times), metric, size)
+        with log.bar(len(images), 'evaluation') as bar:
+            values = evaluate(timed(log.advancing(bar, batches), times), metric, size)
         # A size's first batch also builds and tunes the network for it.
         results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(times[1:] or times)})
     if len(sizes) == 1:

@@ -5,21 +5,22 @@ import json
 import math
 import time
 
-from yolo3 import runtime
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
 import numpy as np
 
-from yolo3 import checkpoint, engines, metrics, network, progress, validation
-from yolo3.anchors import fit_anchors, mean_iou
-from yolo3.augment import normalize
+from yolo3 import checkpoint, detect, log, metrics, network, weights
+from yolo3.distributed import backends
+from yolo3.data.anchors import ANCHORS, fit_anchors, mean_iou
+from yolo3.data.augment import normalize
 from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, shorten
-from yolo3.datasets import open_train, open_val
-from yolo3.loader import Requests, train_loader, val_loader
-from yolo3.ranks import ALONE
-from yolo3.targets import DenseTargets
+from yolo3.data.datasets import open_train, open_val
+from yolo3.data.loader import Requests, train_loader, val_loader
+from yolo3.devices import contexts, out_of_memory
+from yolo3.distributed.group import ONE_PROCESS
+from yolo3.data.targets import DenseTargets
 
 
 # What may differ between the processes of one training: each host has its own devices and paths.
@@ -141,12 +142,12 @@ def learning_rate(args, epoch):
 
 
 def choose_anchors(args, train_set, logger):
-    """The anchors that --anchors asks for, as ANCHORS in `yolo3.network`."""
+    """The anchors that --anchors asks for, as ANCHORS in `yolo3.data.anchors`."""
     if args.anchors == 'auto':
         extents = train_set.extents(args.data_shape)
         anchors = fit_anchors(extents)
         logger.info("--anchors auto: mean IoU with the training boxes %.3f, with COCO's anchors %.3f; %s",
-                    mean_iou(extents, anchors), mean_iou(extents, network.ANCHORS), anchors)
+                    mean_iou(extents, anchors), mean_iou(extents, ANCHORS), anchors)
         return anchors
     if args.anchors:
         numbers = comma_integers('--anchors', args.anchors)
@@ -155,8 +156,8 @@ def choose_anchors(args, train_set, logger):
                             'smallest first' % args.anchors)
         return [numbers[start:start + 6] for start in (0, 6, 12)]
     start = args.pretrained or (args.resume if args.resume != 'auto' else '')
-    sidecar = network.read_sidecar(start) if start else None
-    return sidecar['anchors'] if sidecar else network.ANCHORS
+    sidecar = weights.read_sidecar(start) if start else None
+    return sidecar['anchors'] if sidecar else ANCHORS
 
 
 def build_network(args, classes, anchors, devices, logger):
@@ -168,13 +169,13 @@ def build_network(args, classes, anchors, devices, logger):
     if args.resume:
         net = network.build(args.network, classes, sync_devices=sync_devices, anchors=anchors)
         if args.resume != 'auto':
-            network.load_weights(net, args.resume, args.network)
+            weights.load_weights(net, args.resume, args.network)
     elif args.pretrained:
-        net, kept = network.transfer(args.pretrained, classes, args.network, sync_devices, anchors)
+        net, kept = weights.transfer(args.pretrained, classes, args.network, sync_devices, anchors)
         logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), shorten(kept, 5))
     else:
-        net = network.build(args.network, classes, args.backbone_params, not args.no_pretrained_base, sync_devices,
-                            anchors)
+        backbone = weights.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
+        net = network.build(args.network, classes, anchors, backbone, sync_devices)
     net._target_generator._label_smooth = args.label_smooth
     net.collect_params().reset_ctx(devices)
     return net
@@ -196,7 +197,7 @@ def build_trainer(args, net, engine):
     return trainer
 
 
-def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1, ranks=ALONE):
+def train_step(net, dense_targets, batch, devices, trainer, mixed_precision=False, accumulate=1, ranks=ONE_PROCESS):
     """One step on a batch of `train_loader`, in `accumulate` parts.
 
     Returns the losses of its images, (4, b), and over all ranks the sums of these losses and the number of images,
@@ -252,13 +253,13 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, ranks):
     net.hybridize()
     dense_targets = DenseTargets(len(net.classes))
     dense_targets.hybridize()
-    meter = progress.LossMeter(state['losses'])
+    meter = log.LossMeter(state['losses'])
     requests, epoch = loader.requests, state['epoch']
     batches = requests.batches(epoch)
     requests.begin(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, state['batch'])
     mixed = seen = logged = bad_batches = 0
     start = last_log = last_shown = time.time()
-    with progress.bar(len(batches) * args.batch_size, 'epoch %d' % epoch, rank=ranks.rank) as bar:
+    with log.bar(len(batches) * args.batch_size, 'epoch %d' % epoch, rank=ranks.rank) as bar:
         bar.update((state['batch'] - batches.start) * args.batch_size)
         try:
             for batch in loader:
@@ -289,10 +290,10 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, ranks):
                 now = time.time()
                 if args.log_interval and (done + 1) % args.log_interval == 0:
                     logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', epoch, done, rate,
-                                (seen - logged) / (now - last_log), progress.format_losses(meter.means()))
+                                (seen - logged) / (now - last_log), log.format_losses(meter.means()))
                     logged, last_log = seen, time.time()
                 if ranks.rank == 0 and now - last_shown > bar.mininterval:
-                    bar.set_postfix_str('lr %.1E, %s' % (rate, progress.format_losses(meter.means())), refresh=False)
+                    bar.set_postfix_str('lr %.1E, %s' % (rate, log.format_losses(meter.means())), refresh=False)
                     last_shown = now
                 bar.update(args.batch_size)
                 if args.checkpoint_batches and (done + 1) % args.checkpoint_batches == 0:
@@ -305,7 +306,7 @@ def train_epoch(args, net, trainer, loader, devices, state, logger, ranks):
         finally:
             state['losses'] = meter.totals()
     means = meter.means()
-    logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - start, progress.format_losses(means))
+    logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - start, log.format_losses(means))
     if args.mixup:
         mixed, = ranks.sum([mixed])
         logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, seen)
@@ -320,9 +321,9 @@ def average_over(ranks, net):
 
 def validate(args, net, loader, metric, devices, epoch, logger, ranks):
     """The metric's values, after telling them to the log in the original's format; {} at other ranks than 0."""
-    with progress.bar(len(loader.dataset), 'validation', rank=ranks.rank) as bar:
-        batches = ranks.watch(progress.advancing(bar, loader, ranks.size))
-        values = validation.evaluate(net, batches, metric, args.data_shape, devices, ranks=ranks)
+    with log.bar(len(loader.dataset), 'validation', rank=ranks.rank) as bar:
+        batches = ranks.watch(log.advancing(bar, loader, ranks.size))
+        values = detect.evaluate(net, batches, metric, args.data_shape, devices, ranks=ranks)
     if ranks.rank:
         return {}
     logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
@@ -336,12 +337,12 @@ def save_params(args, net, state, values, logger):
     sidecar = {'network': args.network, 'classes': list(net.classes), 'anchors': network.anchors_of(net),
                'data_shape': args.data_shape, 'dataset': args.dataset, 'epoch': epoch, 'metrics': values}
     if values and current > state['best_map']:
-        network.save_detector(net, args.prefix + '_best.params', **sidecar)
+        weights.save_detector(net, args.prefix + '_best.params', **sidecar)
         state['best_map'] = current
         with open(args.prefix + '_best_map.log', 'a') as file:
             file.write('%04d:\t%.4f\n' % (epoch, current))
     if args.save_interval and epoch % args.save_interval == 0:
-        network.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
+        weights.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
 
 
 @contextlib.contextmanager
@@ -393,10 +394,10 @@ def keep(args, net, state, entry, values, logger):
         save_params(args, net, state, values, logger)
     state['history'].append(entry)
     with tolerated(args.prefix + '_curves.png', logger):
-        progress.plot_curves(args.prefix + '_curves.png', state['history'])
+        log.plot_curves(args.prefix + '_curves.png', state['history'])
     if args.tensorboard:
         with tolerated('--tensorboard ' + args.tensorboard, logger):
-            progress.write_scalars(args.tensorboard, state['history'])
+            log.write_scalars(args.tensorboard, state['history'])
 
 
 def train(args, net, trainer, loaders, metric, devices, state, logger, ranks):
@@ -426,13 +427,13 @@ def train(args, net, trainer, loaders, metric, devices, state, logger, ranks):
 
 def main():
     args = parse_args()
-    with engines.join(args.horovod, args.kv_store) as ranks:
+    with backends.join(args.horovod, args.kv_store) as ranks:
         run_as(ranks, args)
 
 
 def run_as(ranks, args):
     """This rank's part of the training."""
-    devices = runtime.devices(args.gpus, ranks.engine.local_rank)
+    devices = contexts(args.gpus, ranks.engine.local_rank)
     count = int(ranks.sum([len(devices)])[0])
     if args.batch_size // args.accumulate < count:
         parts = ' in %d parts (--accumulate)' % args.accumulate if args.accumulate > 1 else ''
@@ -458,7 +459,7 @@ def run_as(ranks, args):
     requests = Requests(len(train_set), args.batch_size, args.sizes, args.seed,
                         args.num_samples if args.num_samples > 0 else None, ranks.part(args.batch_size))
 
-    logger = progress.start_log(args.prefix + '_train.log', ranks.rank)
+    logger = log.start_log(args.prefix + '_train.log', ranks.rank)
     logger.info(args)
     if args.syncbn and ranks.size > 1:
         logger.warning('--syncbn shares statistics within a process only, not over these %d', ranks.size)
@@ -480,13 +481,13 @@ def run_as(ranks, args):
     trainer = build_trainer(args, net, ranks.engine)
     state = resume(args, net, trainer, requests, logger) if ranks.rank == 0 else None
     state = json.loads(ranks.share(json.dumps(state).encode()))
-    engines.spread(ranks, trainer)
+    backends.spread(ranks, trainer)
     metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
     logger.info('Start training from [Epoch %d]', state['epoch'])
     try:
         train(args, net, trainer, loaders, metric, devices, state, logger, ranks)
     except mx.base.MXNetError as error:
-        if not runtime.out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes '
                        'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the '

@@ -7,7 +7,7 @@ import sys
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 from yolo3.cli import ArgumentParser, UserError, check_output_file, run
-from yolo3.files import write_json
+from yolo3.atomic import write_json
 
 
 def parse_args():

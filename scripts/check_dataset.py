@@ -8,14 +8,14 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import progress  # noqa: E402
+from yolo3 import log  # noqa: E402
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run, shorten  # noqa: E402
-from yolo3.datasets import open_train, open_val  # noqa: E402
-from yolo3.draw import FONT, draw, font_file  # noqa: E402
-from yolo3.files import replacing, write_json  # noqa: E402
-from yolo3.images import TURNS, ImageFile  # noqa: E402
-from yolo3.network import ANCHORS, STRIDES  # noqa: E402
-from yolo3.targets import strides  # noqa: E402
+from yolo3.data.datasets import open_train, open_val  # noqa: E402
+from yolo3.show.draw import FONT, draw, font_file  # noqa: E402
+from yolo3.atomic import replacing, write_json  # noqa: E402
+from yolo3.data.images import ImageFile, TURNS  # noqa: E402
+from yolo3.data.anchors import ANCHORS, STRIDES  # noqa: E402
+from yolo3.data.targets import strides  # noqa: E402
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -109,7 +109,7 @@ def inspect_all(sides, processes):
     tasks = [(images.image_path(index), images.size(index)) for images in sides for index in range(len(images))]
     findings, hashes = {}, [{} for _ in sides]
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress.bar(len(tasks), 'images', 'image'))
+        bar = stack.enter_context(log.bar(len(tasks), 'images', 'image'))
         start = stack.enter_context(multiprocessing.Pool(processes)).imap if processes else map
         results = zip(tasks, start(inspect, tasks))
         for side, images in enumerate(sides):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, shorten  # noqa: E402
-from yolo3.datasets import EXTENSIONS, clean, parse_xml  # noqa: E402
-from yolo3.images import ImageFile  # noqa: E402
+from yolo3.data.datasets import EXTENSIONS, clean, parse_xml  # noqa: E402
+from yolo3.data.images import ImageFile  # noqa: E402
 
 SIDES = 'xmin', 'ymin', 'xmax', 'ymax'
 SHAPES = 'rectangle', 'polygon'  # of Labelme's: those that have an extent by their points

@@ -8,9 +8,11 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run  # noqa: E402
-from yolo3.files import replacing  # noqa: E402
-from yolo3.geometry import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD  # noqa: E402
-from yolo3.network import LARGEST_EXPONENT, STRIDES, anchors_of, load_detector  # noqa: E402
+from yolo3.atomic import replacing  # noqa: E402
+from yolo3.boxes import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD  # noqa: E402
+from yolo3.data.anchors import STRIDES  # noqa: E402
+from yolo3.network import LARGEST_EXPONENT, anchors_of  # noqa: E402
+from yolo3.weights import load_detector  # noqa: E402
 from mxnet.gluon import nn  # noqa: E402
 
 try:

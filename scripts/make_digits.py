@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import cli, files  # noqa: E402
+from yolo3 import atomic, cli  # noqa: E402
 
 VERSION = 1  # raise it when the pictures change, so that sets made before are made anew
 SIZE = 256
@@ -229,7 +229,7 @@ def make(out, settings):
                 bar.update()
             write(os.path.join(voc, 'ImageSets', 'Main', listing + '.txt'), '\n'.join(names + ['']).encode())
     os.sync()  # nothing may be on disk later than the file that says all is there
-    files.write_json(os.path.join(out, DONE), settings)
+    atomic.write_json(os.path.join(out, DONE), settings)
 
 
 def main():

@@ -4,15 +4,16 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import cli, fetch  # noqa: E402
+from yolo3 import cli  # noqa: E402
+from yolo3.data import download  # noqa: E402
 
 SERVER = 'http://images.cocodataset.org/'
 ARCHIVES = [
-    fetch.Archive(SERVER + 'annotations/annotations_trainval2017.zip', '8551ee4bb5860311e79dace7e79cb91e432e78b3',
+    download.Archive(SERVER + 'annotations/annotations_trainval2017.zip', '8551ee4bb5860311e79dace7e79cb91e432e78b3',
                   252907541, 900000000, 'annotations', 2),
-    fetch.Archive(SERVER + 'zips/val2017.zip', '4950dc9d00dbe1c933ee0170f5797584351d2a41',
+    download.Archive(SERVER + 'zips/val2017.zip', '4950dc9d00dbe1c933ee0170f5797584351d2a41',
                   815585330, 850000000, 'val2017', 5000),
-    fetch.Archive(SERVER + 'zips/train2017.zip', '10ad623668ab00c62c096f0ed636d6aff41faca5',
+    download.Archive(SERVER + 'zips/train2017.zip', '10ad623668ab00c62c096f0ed636d6aff41faca5',
                   19336861798, 19700000000, 'train2017', 118287)]
 
 
@@ -28,7 +29,7 @@ def count(root, part):
 
 
 def main():
-    fetch.prepare(fetch.parse_args(__doc__, '~/.mxnet/datasets/coco'), ARCHIVES, count)
+    download.prepare(download.parse_args(__doc__, '~/.mxnet/datasets/coco'), ARCHIVES, count)
 
 
 if __name__ == '__main__':

@@ -4,15 +4,16 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import cli, fetch  # noqa: E402
+from yolo3 import cli  # noqa: E402
+from yolo3.data import download  # noqa: E402
 
 SERVER = 'http://host.robots.ox.ac.uk/pascal/VOC/'
 ARCHIVES = [
-    fetch.Archive(SERVER + 'voc2007/VOCtrainval_06-Nov-2007.tar', '34ed68851bce2a36e2a223fa52c661d592c66b3c',
+    download.Archive(SERVER + 'voc2007/VOCtrainval_06-Nov-2007.tar', '34ed68851bce2a36e2a223fa52c661d592c66b3c',
                   460032000, 500000000, '2007_trainval', 5011),
-    fetch.Archive(SERVER + 'voc2007/VOCtest_06-Nov-2007.tar', '41a8d6e12baa5ab18ee7f8f8029b9e11805b4ef1',
+    download.Archive(SERVER + 'voc2007/VOCtest_06-Nov-2007.tar', '41a8d6e12baa5ab18ee7f8f8029b9e11805b4ef1',
                   451020800, 500000000, '2007_test', 4952),
-    fetch.Archive(SERVER + 'voc2012/VOCtrainval_11-May-2012.tar', '4e443f8a2eca6b1dac8a6c57641b67dd40621a49',
+    download.Archive(SERVER + 'voc2012/VOCtrainval_11-May-2012.tar', '4e443f8a2eca6b1dac8a6c57641b67dd40621a49',
                   1999639040, 2100000000, '2012_trainval', 11540)]
 
 
@@ -31,7 +32,7 @@ def count(root, part):
 
 
 def main():
-    fetch.prepare(fetch.parse_args(__doc__, '~/.mxnet/datasets/voc'), ARCHIVES, count, top='VOCdevkit')
+    download.prepare(download.parse_args(__doc__, '~/.mxnet/datasets/voc'), ARCHIVES, count, top='VOCdevkit')
 
 
 if __name__ == '__main__':

@@ -13,18 +13,20 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 import numpy as np  # noqa: E402
 
-from yolo3 import deploy, geometry, progress  # noqa: E402
+from yolo3 import log  # noqa: E402
+from yolo3.deploy import runtimes  # noqa: E402
+from yolo3.boxes import resize  # noqa: E402
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, run  # noqa: E402
-from yolo3.limits import usable_cpus  # noqa: E402
-from yolo3.datasets import open_train  # noqa: E402
-from yolo3.files import replacing  # noqa: E402
+from yolo3.system import usable_cpus  # noqa: E402
+from yolo3.data.datasets import open_train  # noqa: E402
+from yolo3.atomic import replacing  # noqa: E402
 
 try:
     import onnx
     import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType, create_calibrator
 except ImportError as missing:
-    fail(UserError('Python has no module %s here: pip install -r requirements-deploy.txt' % missing.name))
+    fail(UserError('Python has no module %s here: pip install -r requirements-runtimes.txt' % missing.name))
 
 OPERATORS = ['Conv', 'Relu', 'LeakyRelu', 'Resize', 'Concat']
 MEASURED = 8  # images that a layer's sensitivity is measured on
@@ -42,7 +44,7 @@ def parse_args(argv=None):
     add('--train-splits', default='', help='splits to calibrate on; default: as in training')
     add('--images', type=int, default=64, help='training images to calibrate on')
     args = parser.parse_args(argv)
-    if not deploy.is_exported(args.params):
+    if not runtimes.is_exported(args.params):
         raise UserError('--params %s: export it first with scripts/export_onnx.py' % args.params)
     if args.images < 1:
         raise UserError('--images %d: must be at least 1' % args.images)
@@ -122,7 +124,7 @@ def sensitivities(model, ranges, inputs):
     """{convolution: the `change` where it alone is quantized}, the largest first."""
     true, found = predictions(model, inputs), {}
     parts = layers(model)
-    with progress.bar(len(parts), 'sensitivity', 'layer') as bar:
+    with log.bar(len(parts), 'sensitivity', 'layer') as bar:
         for name, (nodes, _) in parts.items():
             found[name] = change(predictions(quantize(model, ranges, nodes), inputs), true)
             bar.update()
@@ -142,11 +144,11 @@ def choose_float(model, sensitivity):
 
 def main(argv=None):
     args = parse_args(argv)
-    network, info = deploy.load(args.params)
+    network, info = runtimes.load(args.params)
     images = open_train(args.dataset or info['dataset'], args.dataset_root, info['classes'],
                         comma_list(args.train_splits))
     order = np.random.RandomState(0).permutation(len(images))[:args.images + MEASURED]
-    inputs = network.prepare(np.stack([geometry.resize(images[index][0], info['data_shape']) for index in order]))
+    inputs = network.prepare(np.stack([resize(images[index][0], info['data_shape']) for index in order]))
     model = onnx.shape_inference.infer_shapes(onnx.load(args.params))
     ranges = calibrate(args.params, inputs[:args.images])
     measured = inputs[-MEASURED:]  # others than those of the ranges, where there are as many

@@ -145,7 +145,7 @@ if [ -n "$todo" ]; then
 fi
 
 # Shows that all of it can be loaded, or names the system library that is missing.
-.venv/bin/python -m yolo3.runtime
+.venv/bin/python -m yolo3.mxnet_setup
 
 if [ -n "$compile" ]; then
     say "compiling Horovod into .venv, which takes minutes"
@@ -153,9 +153,9 @@ if [ -n "$compile" ]; then
     packages=$(echo "$PWD"/.venv/lib/python*/site-packages)
     rm -rf .venv/installed/$horovod "$packages"/horovod* .venv/compile
     mkdir -p .venv/compile/lib
-    # Horovod's build and horovodrun import MXNet, which needs what yolo3.runtime does first.
+    # Horovod's build and horovodrun import MXNet, which needs what yolo3.mxnet_setup does first.
     echo "$PWD" > "$packages/yolo3.pth"
-    echo 'import yolo3.runtime' > .venv/compile/sitecustomize.py
+    echo 'import yolo3.mxnet_setup' > .venv/compile/sitecustomize.py
     if [ "$set" = requirements.txt ]; then
         ln -s "$packages/nvidia/nccl/include" .venv/compile/include
         # The wheel has it under the name for running only.
@@ -166,9 +166,9 @@ if [ -n "$compile" ]; then
     PYTHONPATH="$PWD/.venv/compile" HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 PYTHONWARNINGS=ignore \
         .venv/bin/python -m pip install --quiet --no-cache-dir --no-build-isolation -r $horovod &&
-        awk '/^from horovod/ { print "import yolo3.runtime" } { print }' .venv/bin/horovodrun > .venv/compile/run &&
+        awk '/^from horovod/ { print "import yolo3.mxnet_setup" } { print }' .venv/bin/horovodrun > .venv/compile/run &&
         cat .venv/compile/run > .venv/bin/horovodrun &&
-        .venv/bin/python -c 'import yolo3.runtime, horovod.mxnet' ||
+        .venv/bin/python -c 'import yolo3.mxnet_setup, horovod.mxnet' ||
         { echo 'setup: error: Horovod was not built, for the reason above; run this again' >&2; exit 1; }
     cp $horovod .venv/installed/
 fi

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
 
-from yolo3.runtime import mx  # noqa: E402, before any test imports MXNet or GluonCV
-from yolo3.network import build, save_detector  # noqa: E402
+from yolo3.mxnet_setup import mx  # before any test imports MXNet or GluonCV
+from yolo3.network import build
+from yolo3.weights import save_detector
 
 ANNOTATION = '''<annotation><filename>%s.jpg</filename>
 <size><width>%d</width><height>%d</height><depth>3</depth></size>%s</annotation>'''

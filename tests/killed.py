@@ -13,11 +13,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 import train_yolo3_mobilenet as training  # noqa: E402
-from yolo3 import checkpoint, validation  # noqa: E402
+from yolo3 import checkpoint, detect  # noqa: E402
 from yolo3.cli import run  # noqa: E402
 
 # Where to count, and within how many seconds of its beginning to kill.
-PLACES = {'step': (training, 'train_step', 0.1), 'validation': (validation, 'evaluate', 0.3),
+PLACES = {'step': (training, 'train_step', 0.1), 'validation': (detect, 'evaluate', 0.3),
           'save': (checkpoint, 'save', 0.1), 'rename': (os, 'replace', 0)}
 
 

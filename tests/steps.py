@@ -14,22 +14,23 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from yolo3.runtime import mx  # noqa: E402
+from yolo3.mxnet_setup import mx  # noqa: E402
 from mxnet.gluon.nn import BatchNorm  # noqa: E402
 
 import train_yolo3_mobilenet as training  # noqa: E402
-from yolo3 import checkpoint, engines, network, validation  # noqa: E402
-from yolo3.datasets import VOCDetection  # noqa: E402
-from yolo3.loader import Requests, train_loader, val_loader  # noqa: E402
+from yolo3 import checkpoint, detect, network  # noqa: E402
+from yolo3.distributed import backends  # noqa: E402
+from yolo3.data.datasets import VOCDetection  # noqa: E402
+from yolo3.data.loader import Requests, train_loader, val_loader  # noqa: E402
 from yolo3.metrics import make_metric  # noqa: E402
-from yolo3.ranks import ALONE  # noqa: E402
-from yolo3.targets import DenseTargets  # noqa: E402
+from yolo3.distributed.group import ONE_PROCESS  # noqa: E402
+from yolo3.data.targets import DenseTargets  # noqa: E402
 
 
 def sgd(net, accumulate=1, no_wd=False, engine=None):
     """The trainer of the recipe."""
     args = argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False, accumulate=accumulate)
-    return training.build_trainer(args, net, engine or engines.OneProcess('device'))
+    return training.build_trainer(args, net, engine or backends.OneProcess('device'))
 
 
 def blocks(block):
@@ -39,13 +40,13 @@ def blocks(block):
         yield from blocks(child)
 
 
-def weights(net):
+def weights_of(net):
     """{name: array} of the first device."""
     return {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
             for name, parameter in net._collect_params_with_prefix().items()}
 
 
-def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ALONE, frozen=True, slow=False):
+def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ONE_PROCESS, frozen=True, slow=False):
     """The weights before and after some steps, batch norm frozen or not. slow: take a random time for each."""
     mx.random.seed(3 + ranks.rank)  # rank 0's are to be everybody's
     net = network.build('mobilenet0_25', ['red', 'blue'])
@@ -58,8 +59,8 @@ def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ALONE,
     devices = [mx.cpu(number) for number in range(device_count)]
     net.collect_params().reset_ctx(devices)
     trainer = sgd(net, accumulate, engine=ranks.engine)
-    engines.spread(ranks, trainer)
-    before = weights(net)
+    backends.spread(ranks, trainer)
+    before = weights_of(net)
     net.hybridize()
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     requests = Requests(len(images), batch_size, [64], 1, count * batch_size, ranks.part(batch_size))
@@ -69,15 +70,15 @@ def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ALONE,
             time.sleep(np.random.uniform(0, 0.5))
         training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate, ranks=ranks)
     checkpoint.average_running_statistics(net, ranks)
-    return before, weights(net)
+    return before, weights_of(net)
 
 
-def validated(squares, batch_size, ranks=ALONE):
+def validated(squares, batch_size, ranks=ONE_PROCESS):
     """The value of the metric over all 22 images, by random weights that are no detector but detect something."""
     mx.random.seed(4)
     net = network.build('mobilenet0_25', ['red', 'blue'])
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
-    return validation.evaluate(net, val_loader(images, 64, batch_size, 0, part=ranks.part),
+    return detect.evaluate(net, val_loader(images, 64, batch_size, 0, part=ranks.part),
                                make_metric('voc07', images), 64, [mx.cpu()], ranks=ranks)
 
 
@@ -91,14 +92,14 @@ def momentum(ranks):
             for index, parameter in enumerate(trainer._params):
                 if parameter.grad_req != 'null':
                     updater.states[index] = mx.nd.full(parameter.shape, index)
-    engines.spread(ranks, trainer)
+    backends.spread(ranks, trainer)
     return {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
             for index, state in updater.states.items()}
 
 
 def main():
     root, out, engine, batch_size, count, mode, *slow = sys.argv[1:]
-    with engines.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
+    with backends.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
         if mode == 'validate':
             result = validated(root, int(batch_size), ranks)
         elif mode == 'momentum':

@@ -15,12 +15,12 @@ import demo
 import eval_yolo3
 import train_yolo3_mobilenet as training
 from conftest import ANNOTATION, OBJECT
-from yolo3 import checkpoint, network
+from yolo3 import checkpoint, network, weights
 from yolo3.cli import run
-from yolo3.datasets import open_train
-from yolo3.images import ImageFile
-from yolo3.network import ANCHORS
-from yolo3.runtime import mx
+from yolo3.data.datasets import open_train
+from yolo3.data.images import ImageFile
+from yolo3.data.anchors import ANCHORS
+from yolo3.mxnet_setup import mx
 
 BOX = OBJECT % ('a', 1, 1, 20, 20)
 GOOD_XML = ANNOTATION % ('one', 64, 48, BOX)
@@ -51,7 +51,7 @@ def test_the_good_ones_are_taken(tmp_path):
     assert len(voc(tmp_path / 'voc')) == len(coco(tmp_path / 'coco', GOOD_COCO)) == 1
     (tmp_path / 'a.png').write_bytes(png(8, 8))
     ImageFile(str(tmp_path / 'a.png')).pixels()
-    assert network.load_detector(params(tmp_path, {}))
+    assert weights.load_detector(params(tmp_path, {}))
 
 
 @pytest.mark.parametrize('xml', [
@@ -184,7 +184,7 @@ def params(folder, facts, content=lambda good: good):
     {'anchors': [['a'] * 6] * 3}, {'data_shape': True}, {'data_shape': 10 ** 9}, {'anchors': [[float('nan')] * 6] * 3},
     {'classes': ['a'] * 10 ** 5}], ids=lambda facts: str(facts)[:40])
 def test_sidecars(tmp_path, capsys, facts):
-    refused(lambda: network.load_detector(params(tmp_path, facts)), 'a.json', capsys)
+    refused(lambda: weights.load_detector(params(tmp_path, facts)), 'a.json', capsys)
 
 
 @pytest.mark.parametrize('content', [
@@ -193,14 +193,14 @@ def test_sidecars(tmp_path, capsys, facts):
     lambda good: b'\x80\x04cposix\nsystem\n(S"touch pwned"\ntR.',
     lambda good: good[:16] + b'\xff' * 8 + good[24:]])
 def test_params(tmp_path, capsys, content):
-    refused(lambda: network.load_detector(params(tmp_path, {}, content)), 'a.params', capsys)
+    refused(lambda: weights.load_detector(params(tmp_path, {}, content)), 'a.params', capsys)
 
 
 def test_params_of_another_network(tmp_path, capsys):
-    refused(lambda: network.load_detector(params(tmp_path, {'network': 'mobilenet0_5'})), 'a.params', capsys)
-    refused(lambda: network.load_detector(params(tmp_path, {'classes': ['a', 'b']})), 'a.params', capsys)
+    refused(lambda: weights.load_detector(params(tmp_path, {'network': 'mobilenet0_5'})), 'a.params', capsys)
+    refused(lambda: weights.load_detector(params(tmp_path, {'classes': ['a', 'b']})), 'a.params', capsys)
     mx.nd.save(str(tmp_path / 'list.params'), [mx.nd.ones(3)])
-    refused(lambda: network.load_detector(str(tmp_path / 'list.params'), classes=['a']), 'list.params', capsys)
+    refused(lambda: weights.load_detector(str(tmp_path / 'list.params'), classes=['a']), 'list.params', capsys)
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x05\x06' + b'\0' * 18, b'\x93NUMPY\x01\x00', b'\x80\x04N.',
@@ -258,8 +258,8 @@ def test_odd_names_work_and_lead_nowhere(tmp_path, monkeypatch):
         assert os.path.dirname(os.path.realpath(demo.free_name(out, name, '.jpg', set()))) == os.path.realpath(out)
     path = os.path.join(out, ODD + '.params')
     net = network.build('mobilenet0_25', [ODD])
-    network.save_detector(net, path, **dict(FACTS, classes=[ODD]))
-    assert network.load_detector(path)[1]['classes'] == [ODD]
+    weights.save_detector(net, path, **dict(FACTS, classes=[ODD]))
+    assert weights.load_detector(path)[1]['classes'] == [ODD]
     content = changed(images=[dict(IMAGE, file_name=ODD + '.jpg')])
     (tmp_path / 'set').mkdir()
     (tmp_path / 'set' / (ODD + '.jpg')).write_bytes(JPEG)

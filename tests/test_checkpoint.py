@@ -6,12 +6,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 import train_yolo3_mobilenet as training
 from yolo3 import checkpoint, network
 from yolo3.cli import RunError, UserError
-from yolo3.engines import OneProcess
-from yolo3.progress import LOSSES
+from yolo3.distributed.backends import OneProcess
+from yolo3.log import LOSSES
 
 STATE = {'epoch': 1, 'batch': 7, 'losses': None, 'best_map': -1.0, 'settings': {'--seed': 1},
          'history': [dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)]}

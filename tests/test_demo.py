@@ -13,8 +13,9 @@ from PIL import Image
 
 import demo
 from yolo3.cli import UserError
-from yolo3.network import build, load_detector, save_detector
-from yolo3.runtime import gluoncv, mx
+from yolo3.network import build
+from yolo3.weights import load_detector, save_detector
+from yolo3.mxnet_setup import gluoncv, mx
 
 CLASSES = ['RBC', 'cell, white', '血小板']
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])

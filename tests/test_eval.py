@@ -7,10 +7,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yolo3 import network
-from yolo3.datasets import open_val
+from yolo3 import network, weights
+from yolo3.data.datasets import open_val
 from yolo3.metrics import COCO_NAMES, make_metric
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
 from gluoncv.utils.metrics import VOCMApMetric
 
@@ -53,8 +53,8 @@ def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
 
 def test_coco(run, data, tmp_path):
     path = str(tmp_path / 'coco.params')
-    classes = network.CLASSES['coco']
-    network.save_detector(network.build('mobilenet0_25', classes), path, network='mobilenet0_25', classes=classes,
+    classes = weights.CLASSES['coco']
+    weights.save_detector(network.build('mobilenet0_25', classes), path, network='mobilenet0_25', classes=classes,
                           data_shape=64, dataset='coco')
     result = run('eval_yolo3.py', '--pretrained', path, '--dataset-root', data + '/coco-mini', '--gpus', '', '-j', '1',
                  '--json', tmp_path / 'numbers.json', '--detections', tmp_path / 'found.json')
@@ -98,7 +98,7 @@ def test_gluoncv_compatible_numbers_are_of_gluoncvs_own_pipeline(run, params, sq
     assert result.returncode == 0, result.stderr
     compatible, own = [json.loads((tmp_path / name).read_text())['sizes'] for name in ('compatible.json', 'own.json')]
     images = open_val('voc', str(squares), ['red', 'blue'], ['2007_test'])
-    net, _ = network.load_detector(params)
+    net, _ = weights.load_detector(params)
     net.set_nms(nms_thresh=0.45, nms_topk=400)
     for entry in compatible:  # as in GluonCV's eval_yolo.py
         size, metric = entry['data_shape'], VOCMApMetric(0.5, ['red', 'blue'])

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip('hypothesis', reason='pip install -r requirements-dev.txt')
-from hypothesis import HealthCheck, given, settings, strategies as st  # noqa: E402
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from conftest import ANNOTATION, OBJECT  # noqa: E402
-from test_bad_input import FACTS, GOOD_COCO, GOOD_XML  # noqa: E402
-from yolo3 import checkpoint, network  # noqa: E402
-from yolo3.cli import UserError  # noqa: E402
-from yolo3.datasets import open_train  # noqa: E402
+from conftest import ANNOTATION, OBJECT
+from test_bad_input import FACTS, GOOD_COCO, GOOD_XML
+from yolo3 import checkpoint, network, weights
+from yolo3.cli import UserError
+from yolo3.data.datasets import open_train
 
 EXAMPLES = int(os.environ.get('YOLO3_TEST_FUZZ', 60))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck),
@@ -115,7 +115,7 @@ def test_coco_json(folder, content):
     lambda value: json.dumps(value).encode()))
 def test_sidecars(folder, content):
     (folder / 'a.json').write_bytes(content)
-    info = only_user_errors(lambda: network.read_sidecar(str(folder / 'a.params')))
+    info = only_user_errors(lambda: weights.read_sidecar(str(folder / 'a.params')))
     assert info is None or (info['network'] in network.WIDTHS and info['data_shape'] % 32 == 0 and
                             np.isfinite(np.array(info['anchors'], float)).all())
 

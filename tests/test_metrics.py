@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yolo3.datasets import open_val
+from yolo3.data.datasets import open_val
 from yolo3.metrics import COCO_NAMES, coco_results, headline, make_metric
 from gluoncv.utils.metrics import COCODetectionMetric, VOC07MApMetric, VOCMApMetric
 

@@ -12,12 +12,12 @@ import gluoncv
 import numpy as np
 import pytest
 
-from yolo3 import network
-from yolo3.augment import normalize
+from yolo3 import network, weights
+from yolo3.data.augment import normalize
 from yolo3.cli import UserError
-from yolo3.network import ANCHORS
-from yolo3.runtime import mx
-from yolo3.targets import DenseTargets, sparse_targets
+from yolo3.data.anchors import ANCHORS
+from yolo3.mxnet_setup import mx
+from yolo3.data.targets import DenseTargets, sparse_targets
 from gluoncv.model_zoo import model_store
 
 
@@ -44,15 +44,15 @@ def randomize(net):
 
 
 @pytest.mark.parametrize('ours,theirs', [('mobilenet1_0', 'mobilenet1.0'), ('mobilenet0_25', 'mobilenet0.25')])
-@pytest.mark.parametrize('classes', [network.CLASSES['voc'], network.CLASSES['coco'], ['a', 'b', 'c']], ids=len)
+@pytest.mark.parametrize('classes', [weights.CLASSES['voc'], weights.CLASSES['coco'], ['a', 'b', 'c']], ids=len)
 def test_weights_interchange_with_the_zoo(ours, theirs, classes, picture, tmp_path):
     theirs = zoo(theirs, classes)
     theirs.initialize()
     theirs(picture)
     randomize(theirs)
     theirs.save_parameters(str(tmp_path / 'zoo.params'))
-    net, info = network.load_detector(str(tmp_path / 'zoo.params'), ours, classes=classes)
-    network.save_detector(net, str(tmp_path / 'ours.params'), **info)
+    net, info = weights.load_detector(str(tmp_path / 'zoo.params'), ours, classes=classes)
+    weights.save_detector(net, str(tmp_path / 'ours.params'), **info)
     back = zoo(ours.replace('_', '.'), classes)
     back.load_parameters(str(tmp_path / 'ours.params'))
     for mine, other, again in zip(net(picture), theirs(picture), back(picture)):
@@ -66,8 +66,8 @@ def test_weights_interchange_with_the_zoo(ours, theirs, classes, picture, tmp_pa
 def test_widths(width, picture, tmp_path):
     net = network.build(width, ['a'])
     path = str(tmp_path / 'net.params')
-    network.save_detector(net, path, network=width, classes=['a'], data_shape=96, dataset='voc')
-    again, info = network.load_detector(path)
+    weights.save_detector(net, path, network=width, classes=['a'], data_shape=96, dataset='voc')
+    again, info = weights.load_detector(path)
     assert info['network'] == width and info['classes'] == ['a']
     for mine, other in zip(net(picture), again(picture)):
         np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
@@ -129,16 +129,16 @@ def test_backbone_is_downloaded(store, tmp_path, monkeypatch):
     name = 'mobilenet0.25-' + digest[:8]
     with zipfile.ZipFile(str(store / (name + '.zip')), 'w') as archive:
         archive.write(path, name + '.params')
-    detector = network.build('mobilenet0_25', ['a'], pretrained_base=True)
+    detector = network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
     np.testing.assert_array_equal(detector.stages[0][0].weight.data().asnumpy(),
                                   net.features[0].weight.data().asnumpy())
     shutil.rmtree(str(store))  # from the cache the second time
-    network.build('mobilenet0_25', ['a'], pretrained_base=True)
+    network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
 
 
 def test_backbone_that_the_store_lacks(store):
     with pytest.raises(UserError) as error:
-        network.build('mobilenet0_25', ['a'], pretrained_base=True)
+        network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
     assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
 
 
@@ -146,15 +146,15 @@ def test_no_network(monkeypatch, tmp_path):
     monkeypatch.setenv('MXNET_GLUON_REPO', 'http://127.0.0.1:9/')
     monkeypatch.setenv('MXNET_HOME', str(tmp_path))
     with pytest.raises(UserError) as error:
-        network.build('mobilenet1_0', ['a'], pretrained_base=True)
+        weights.backbone_file('mobilenet1_0')
     assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
 
 
 def test_a_name_look_up_that_hangs(monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr(network.requests, 'head', lambda *args, **more: never.wait())
+    monkeypatch.setattr(weights.requests, 'head', lambda *args, **more: never.wait())
     monkeypatch.setattr(network, 'PROBE_SECONDS', 0.01)
-    assert not network.answers('http://example.invalid/')
+    assert not weights.answers('http://example.invalid/')
     never.set()
 
 
@@ -164,14 +164,14 @@ def detector(tmp_path):
     path = str(tmp_path / 'pets.params')
     net = network.build('mobilenet0_25', ['Cat', 'dog'])
     randomize(net)
-    network.save_detector(net, path, network='mobilenet0_25', classes=['Cat', 'dog'], data_shape=320, dataset='voc')
+    weights.save_detector(net, path, network='mobilenet0_25', classes=['Cat', 'dog'], data_shape=320, dataset='voc')
     return path
 
 
 def test_transfer_keeps_the_rows_of_classes_by_name(detector):
-    net, kept = network.transfer(detector, ['DOG', 'mouse', 'cow'], 'mobilenet0_25')
+    net, kept = weights.transfer(detector, ['DOG', 'mouse', 'cow'], 'mobilenet0_25')
     assert kept == ['DOG'] and list(net.classes) == ['DOG', 'mouse', 'cow']
-    old, _ = network.load_detector(detector)
+    old, _ = weights.load_detector(detector)
     for before, after in zip(old.yolo_outputs, net.yolo_outputs):
         before = before.prediction.weight.data().asnumpy().reshape(3, 7, -1)
         after = after.prediction.weight.data().asnumpy().reshape(3, 8, -1)
@@ -184,15 +184,15 @@ def test_transfer_keeps_the_rows_of_classes_by_name(detector):
 
 
 def test_transfer_to_the_same_classes_changes_nothing(detector):
-    net, kept = network.transfer(detector, ['cat', 'dog'], 'mobilenet0_25')
+    net, kept = weights.transfer(detector, ['cat', 'dog'], 'mobilenet0_25')
     assert kept == ['cat', 'dog']
-    old, _ = network.load_detector(detector)
+    old, _ = weights.load_detector(detector)
     for mine, other in zip(net(mx.nd.ones((1, 3, 64, 64))), old(mx.nd.ones((1, 3, 64, 64)))):
         np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
 
 
 def sidecar(path, **changes):
-    name = network.sidecar_path(path)
+    name = weights.sidecar_path(path)
     with open(name) as file:
         content = json.load(file)
     with open(name, 'w') as file:
@@ -205,7 +205,7 @@ def sidecar(path, **changes):
 def test_wrong_sidecar(detector, changes):
     sidecar(detector, **changes)
     with pytest.raises(UserError, match='pets.json'):
-        network.load_detector(detector)
+        weights.load_detector(detector)
 
 
 def test_files_that_do_not_fit(detector, tmp_path):
@@ -213,18 +213,18 @@ def test_files_that_do_not_fit(detector, tmp_path):
         path = tmp_path / (name + '.params')
         path.write_bytes(content)
         with pytest.raises(UserError, match=name + '.params') as error:
-            network.load_detector(str(path), 'mobilenet0_25', classes=['a', 'b'])
+            weights.load_detector(str(path), 'mobilenet0_25', classes=['a', 'b'])
         assert '\n' not in str(error.value) and 'Traceback' not in str(error.value)
     sidecar(detector, classes=['a', 'b', 'c'])
     with pytest.raises(UserError, match='detects 2 classes, not the 3'):
-        network.load_detector(detector)
-    os.remove(network.sidecar_path(detector))
+        weights.load_detector(detector)
+    os.remove(weights.sidecar_path(detector))
     with pytest.raises(UserError, match='--classes'):
-        network.load_detector(detector)
+        weights.load_detector(detector)
     with pytest.raises(UserError, match='--network'):
-        network.load_detector(detector, classes=['a', 'b'])
+        weights.load_detector(detector, classes=['a', 'b'])
     with pytest.raises(UserError, match='no such .params'):
-        network.load_detector(str(tmp_path / 'none.params'))
+        weights.load_detector(str(tmp_path / 'none.params'))
 
 
 def test_sizes_that_overflow_leave_the_gradients_finite():
@@ -235,7 +235,7 @@ def test_sizes_that_overflow_leave_the_gradients_finite():
         bias.reshape((3, -1))[:, 2:4] = 100  # of the three anchors of a cell
     net.hybridize()
     images = mx.nd.ones((1, 64, 64, 3), dtype='uint8')
-    rows = mx.nd.array(sparse_targets([[10, 10, 40, 40]], [0], [1], 64, network.ANCHORS)[None])
+    rows = mx.nd.array(sparse_targets([[10, 10, 40, 40]], [0], [1], 64, ANCHORS)[None])
     with mx.autograd.record():
         total = sum(net(normalize(images), mx.nd.array([[[10, 10, 40, 40]]]), *DenseTargets(1)(images, rows)))
     total.backward()
@@ -253,7 +253,7 @@ def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
     def weights(net):
         return net.yolo_outputs[0].prediction.weight.data().asnumpy()
     for stop in range(1, 12):
-        network.save_detector(nets[0], path, **facts[0])
+        weights.save_detector(nets[0], path, **facts[0])
         calls = []
 
         def stopping(real):
@@ -266,8 +266,8 @@ def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
             for name in 'replace', 'remove', 'fsync':
                 patch.setattr(os, name, stopping(getattr(os, name)))
-            network.save_detector(nets[1], path, **facts[1])
-        info = network.read_sidecar(path)
+            weights.save_detector(nets[1], path, **facts[1])
+        info = weights.read_sidecar(path)
         loaded = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].asnumpy()
         owner = [np.array_equal(loaded, weights(net)) for net in nets].index(True)
         assert info is None or info['epoch'] == owner
@@ -278,14 +278,14 @@ def test_a_full_disk_keeps_both_files(tmp_path):
     path = str(tmp_path / 'a.params')
     net = network.build('mobilenet0_25', ['a'])
     facts = dict(network='mobilenet0_25', classes=['a'], anchors=ANCHORS, data_shape=64, dataset='voc', epoch=1)
-    network.save_detector(net, path, **facts)
+    weights.save_detector(net, path, **facts)
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in 100, 10 ** 6, len(before['a.params']) - 100:
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
             with pytest.raises(OSError):
-                network.save_detector(net, path, **dict(facts, epoch=2))
+                weights.save_detector(net, path, **dict(facts, epoch=2))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
         assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before

@@ -7,25 +7,24 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from conftest import ROOT
-from steps import blocks, sgd, steps, weights
-from yolo3.runtime import mx
+from steps import blocks, sgd, steps, weights_of
+from yolo3.mxnet_setup import mx
 from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon.nn import BatchNorm
 
 import train_yolo3_mobilenet as training
-from yolo3 import network
+from yolo3 import network, weights
 from yolo3.cli import RunError, UserError
-from yolo3.datasets import VOCDetection
-from yolo3.loader import Requests, train_loader
-from yolo3.network import ANCHORS
-from yolo3.ranks import ALONE
-from yolo3.targets import DenseTargets
+from yolo3.data.datasets import VOCDetection
+from yolo3.data.loader import Requests, train_loader
+from yolo3.data.anchors import ANCHORS
+from yolo3.distributed.group import ONE_PROCESS
+from yolo3.data.targets import DenseTargets
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
@@ -227,10 +226,10 @@ def epoch_with_bad_losses(squares, monkeypatch, bad, most):
     state = {'epoch': 0, 'batch': 0, 'losses': None}
     loader = train_loader(images, Requests(len(images), 4, [64], seed=1), num_workers=0)
     try:
-        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'), ALONE)
+        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'), ONE_PROCESS)
     finally:
         assert np.isfinite(state['losses']).all() and state['losses'][4] == 4 * (state['batch'] - len(bad))
-        assert all(np.isfinite(value).all() for value in weights(net).values())
+        assert all(np.isfinite(value).all() for value in weights_of(net).values())
     return state
 
 
@@ -318,9 +317,9 @@ def test_anchors_by_hand_by_fit_and_from_the_start(caplog, tmp_path):
     assert "1.000, with COCO's" in caplog.text
     net = network.build('mobilenet0_25', ['red', 'blue'], anchors=fitted)
     path = str(tmp_path / 'a.params')
-    network.save_detector(net, path, network='mobilenet0_25', classes=['red', 'blue'], dataset='voc', data_shape=64,
+    weights.save_detector(net, path, network='mobilenet0_25', classes=['red', 'blue'], dataset='voc', data_shape=64,
                           anchors=network.anchors_of(net))
-    assert network.anchors_of(network.load_detector(path)[0]) == fitted == chosen('--pretrained', path)
+    assert network.anchors_of(weights.load_detector(path)[0]) == fitted == chosen('--pretrained', path)
     flags = training.parse_args(['--pretrained', path, '--network', 'mobilenet0_25', '--anchors', 'auto'])
     for anchors in fitted, ANCHORS:
         other = training.build_network(flags, ['blue', 'green'], anchors, [mx.cpu()], logging.getLogger('test'))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from yolo3 import voc_ap
-from yolo3.runtime import gluoncv  # noqa: F401
+from yolo3.mxnet_setup import gluoncv  # noqa: F401
 from gluoncv.utils.metrics import voc_detection
 
 NAMES = ['a', 'b', 'c', 'd']

@@ -8,12 +8,12 @@ import zipfile
 
 import numpy as np
 
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 from yolo3 import network
 from yolo3.cli import RunError, UserError
-from yolo3.files import replacing, sync
-from yolo3.progress import LOSSES
-from yolo3.ranks import ALONE
+from yolo3.atomic import replacing, sync
+from yolo3.log import LOSSES
+from yolo3.distributed.group import ONE_PROCESS
 
 
 def save(path, net, trainer, state, keep=2):
@@ -143,7 +143,7 @@ def as_tuple(momentum):
     return () if momentum is None else momentum if isinstance(momentum, tuple) else (momentum,)
 
 
-def average_running_statistics(net, ranks=ALONE):
+def average_running_statistics(net, ranks=ONE_PROCESS):
     """Give all devices of all ranks the mean of their batch norm statistics, as GluonCV writes it to a .params file.
 
     So what is validated, saved and continued from is one network.

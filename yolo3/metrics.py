@@ -22,7 +22,7 @@ GLUONCV_COCO_FLOOR = 0.05
 
 
 def make_metric(name, dataset, gluoncv_size=None):
-    """The metric `name`, 'voc07' | 'voc' | 'coco', for a data set of `yolo3.datasets`.
+    """The metric `name`, 'voc07' | 'voc' | 'coco', for a data set of `yolo3.data.datasets`.
 
     gluoncv_size: where given, the numbers are those of GluonCV's eval_yolo.py at that input size, pixels: COCO without
     scores under 0.05, VOC with the boxes in pixels of the network's input, so that overlaps differ a little.

@@ -1,31 +1,15 @@
-"""The detector: GluonCV's MobileNet stages wired into its YOLOv3 head, and its weights in and out."""
-import contextlib
-import errno
-import json
-import os
-
-import requests
-
-from yolo3.runtime import mx
-from gluoncv.data import COCODetection, VOCDetection
-from gluoncv.model_zoo import model_store
+"""The detector: GluonCV's MobileNet stages wired into its YOLOv3 head."""
+from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.mobilenet import get_mobilenet
 from gluoncv.model_zoo.yolo.yolo3 import YOLOOutputV3, get_yolov3
 from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
-from yolo3.cli import UserError, shorten
-from yolo3.fetch import within
-from yolo3.files import dump_json, replacing, sync
+from yolo3.cli import UserError
+from yolo3.data.anchors import ANCHORS, STRIDES
 
 WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
-# YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
-ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
-STRIDES = [8, 16, 32]
-CLASSES = {'voc': list(VOCDetection.CLASSES), 'coco': list(COCODetection.CLASSES)}
-PROBE_SECONDS = 20
 LARGEST_EXPONENT = 20  # of a box's size: e^20 anchors are a billion pixels
-MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # that a sidecar may name: what a stranger's file can cost in memory
 
 
 def network_name(name):
@@ -36,39 +20,40 @@ def network_name(name):
     return canonical
 
 
-def build(network, classes, backbone_params='', pretrained_base=False, sync_devices=1, anchors=ANCHORS):
+def build(network, classes, anchors=ANCHORS, backbone_params='', sync_devices=1):
     """A YOLOv3 detector (gluoncv.model_zoo.yolo.YOLOV3) with all its weights initialized, on the CPU.
 
-    network: a key of WIDTHS. classes: names. backbone_params: a file of ImageNet weights in the form of GluonCV's
-    `get_mobilenet`; where it is '' and pretrained_base is true, GluonCV's own are downloaded.
-    sync_devices: with more than one, batch norm's statistics are shared over that many GPUs. anchors: as ANCHORS.
-    Raises UserError where the backbone cannot be had.
+    network: a key of WIDTHS. classes: names. anchors: as ANCHORS. backbone_params: a file of ImageNet weights in the
+    form of GluonCV's `get_mobilenet`, '' for random ones. sync_devices: with more than one, batch norm's statistics are
+    shared over that many GPUs. Raises UserError if the file does not fit.
     """
     norm = {'norm_layer': BatchNorm, 'norm_kwargs': None}
     if sync_devices > 1:
         norm = {'norm_layer': SyncBatchNorm, 'norm_kwargs': {'num_devices': sync_devices}}
     backbone = get_mobilenet(WIDTHS[network], **norm)
-    if backbone_params or pretrained_base:
-        path = backbone_params or download_backbone(network)
+    if backbone_params:
         try:
-            backbone.load_parameters(path)
+            backbone.load_parameters(backbone_params)
         except Exception as error:
             raise UserError('--backbone-params %s does not hold weights of %s in GluonCV\'s form: %s'
-                            % (path, network, reason(error)))
-    features = backbone.features
-    channels = [256, 128, 128] if network == 'mobilenet0_25' else [512, 256, 128]
-    net = get_yolov3(network, [features[:33], features[33:69], features[69:-2]], channels, anchors, STRIDES,
-                     list(classes), '', **norm)
+                            % (backbone_params, network, reason(error)))
+    net = wire(network, backbone.features, classes, anchors, norm)
     for output in net.yolo_outputs:
         output.__class__ = _Output
     # From scratch, GluonCV's default (uniform within 0.07, whatever the layer's size) hardly learns: He et al. 2015.
-    scratch = not (backbone_params or pretrained_base)
-    default = mx.init.Xavier('gaussian', 'in', 2) if scratch else mx.init.Uniform()
+    default = mx.init.Uniform() if backbone_params else mx.init.Xavier('gaussian', 'in', 2)
     for parameter in net.collect_params().values():
-        if parameter._data is None:  # not of the backbone's file
+        if parameter._data is None:  # not in the backbone's file
             parameter.initialize(default_init=default)
     net(mx.nd.zeros((1, 3, 64, 64)))  # the head's input channels are known only after a forward pass
     return net
+
+
+def wire(network, features, classes, anchors, norm):
+    """GluonCV's MobileNet in three stages, of strides 8, 16 and 32, under its YOLOv3 head."""
+    stages = [features[:33], features[33:69], features[69:-2]]
+    channels = [256, 128, 128] if network == 'mobilenet0_25' else [512, 256, 128]
+    return get_yolov3(network, stages, channels, anchors, STRIDES, list(classes), '', **norm)
 
 
 class _Output(YOLOOutputV3):
@@ -97,159 +82,6 @@ class _BoundedExp:
         return self._operators.exp(self._operators.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT))
 
 
-def download_backbone(network):
-    """GluonCV's ImageNet weights of `network`, downloaded to its cache unless there. Returns the file's path.
-
-    Raises UserError, within half a minute, where the model store does not answer.
-    """
-    name = 'mobilenet%s' % WIDTHS[network]
-    store = os.environ.get('MXNET_GLUON_REPO', model_store.apache_repo_url)
-    remedy = ('give the weights with --backbone-params FILE (or put %s-%s.params into ~/.mxnet/models), or train '
-              'from scratch with --no-pretrained-base' % (name, model_store.short_hash(name)))
-    cached = os.path.join(os.path.expanduser(os.environ.get('MXNET_HOME', '~/.mxnet')), 'models',
-                          '%s-%s.params' % (name, model_store.short_hash(name)))
-    if not os.path.exists(cached) and not answers(store):
-        raise UserError('cannot reach %s for the ImageNet weights of %s: %s' % (store, network, remedy))
-    try:
-        return model_store.get_model_file(name)
-    except Exception as error:
-        raise UserError('the ImageNet weights of %s could not be downloaded from %s (%s): %s'
-                        % (network, store, reason(error), remedy))
-
-
-def answers(url):
-    """Whether a server answers at `url`. GluonCV's download waits without limit, name look-up included."""
-    try:
-        within(PROBE_SECONDS, lambda: requests.head(url, timeout=PROBE_SECONDS / 2))
-    except requests.RequestException:
-        return False
-    return True
-
-
-def reason(error):
-    """The line of `error` that says what is wrong: MXNet puts a traceback of its own before it."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1] if lines[0].startswith('Traceback') else lines[0]
-
-
-def sidecar_path(params):
-    """The path of the JSON beside a .params file."""
-    return os.path.splitext(params)[0] + '.json'
-
-
-def save_detector(net, path, **sidecar):
-    """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
-
-    sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole, and
-    stopped at any moment there is never a sidecar beside weights that are not its own. Raises OSError.
-    """
-    with replacing(sidecar_path(path)) as facts:
-        dump_json(facts, sidecar)
-        with replacing(path) as weights:
-            try:
-                net.save_parameters(os.path.abspath(weights))
-                mx.nd.load(os.path.abspath(weights))  # MXNet does not say where a disk was full
-            except mx.base.MXNetError as error:
-                raise OSError(errno.EIO, reason(error), weights)
-            sync(weights)
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(sidecar_path(path))
-
-
-def load_detector(path, network=None, dataset=None, classes=None, devices=None):
-    """A detector and its sidecar from the .params file at `path`.
-
-    Without a sidecar (a file of GluonCV's zoo, say) the classes are `classes` or those of `dataset` ('voc' | 'coco')
-    and the network is `network` or mobilenet1_0. Returns (net, info): info is a dict with at least network,
-    classes, anchors, data_shape (pixels) and dataset. Raises UserError.
-    """
-    info = read_sidecar(path)
-    if info is None:
-        if not classes and not dataset:
-            raise UserError('%s has no sidecar %s: say which classes it detects with --classes a,b,c or '
-                            '--dataset voc|coco' % (path, os.path.basename(sidecar_path(path))))
-        info = {'network': network_name(network or 'mobilenet1_0'), 'classes': list(classes or CLASSES[dataset]),
-                'data_shape': 416, 'dataset': dataset or 'voc', 'anchors': ANCHORS}
-    net = build(info['network'], info['classes'], anchors=info['anchors'])
-    load_weights(net, path, info['network'])
-    if devices:
-        net.collect_params().reset_ctx(devices)
-    return net, info
-
-
-def read_sidecar(path):
-    """The sidecar of the .params file at `path`, or None where it has none. Raises UserError."""
-    if not os.path.isfile(path):
-        raise UserError('no such .params file: %s' % path)
-    if not os.path.exists(sidecar_path(path)):
-        return None
-    try:
-        with open(sidecar_path(path), encoding='utf-8') as file:
-            info = json.load(file)
-        if info['network'] not in WIDTHS:
-            raise ValueError('"network" is not one of %s' % ', '.join(WIDTHS))
-        names = info['classes']
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError('"classes" is not a list of names')
-        if len(names) > MOST_CLASSES:
-            raise ValueError('"classes" has more than %d names' % MOST_CLASSES)
-        size = info['data_shape']
-        if not isinstance(size, int) or not 32 <= size <= MOST_PIXELS or size % 32:
-            raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
-        if info['dataset'] not in CLASSES:
-            raise ValueError('"dataset" is not voc or coco')
-        # Files of before there was a choice have none.
-        anchors = info.setdefault('anchors', ANCHORS)
-        if len(anchors) != 3 or not all(len(row) == 6 and all(0 < side < MOST_PIXELS for side in row)
-                                        for row in anchors):
-            raise ValueError('"anchors" is not three rows of six positive numbers')
-        return info
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError('%s is not a sidecar of this project (%s: %s): mend it, or remove it and give --classes'
-                        % (sidecar_path(path), type(error).__name__, reason(error)))
-
-
-def load_weights(net, path, network):
-    """Load the .params file at `path` into `net`. Raises UserError where it is unreadable or does not fit."""
-    if not os.path.isfile(path):
-        raise UserError('no such .params file: %s' % path)
-    try:
-        loaded = mx.nd.load(path)
-    except Exception as error:
-        raise UserError('%s is not a readable .params file: %s' % (path, reason(error)))
-    rows = loaded['yolo_outputs.0.prediction.weight'].shape[0] if (
-        isinstance(loaded, dict) and 'yolo_outputs.0.prediction.weight' in loaded) else None
-    if rows is not None and rows != 3 * (5 + len(net.classes)):
-        raise UserError('%s detects %d classes, not the %d of its sidecar or of --classes / --dataset: %s'
-                        % (path, rows // 3 - 5, len(net.classes), shorten(net.classes, 5)))
-    try:
-        net.load_parameters(path)
-    except Exception as error:
-        raise UserError('%s does not hold a %s detector, give the right --network: %s'
-                        % (path, network, reason(error)))
-
-
-def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
-    """A detector for `classes` that starts from the one at `path` (`--pretrained`), which may have other classes.
-
-    The rows of the classes that both have (compared without regard to case) are kept, as are backbone and head; see
-    GluonCV's `YOLOV3.reset_class`. sync_devices, anchors: see `build`. Returns (net, names of the classes kept).
-    """
-    info = read_sidecar(path)
-    old = [name.casefold() for name in (info['classes'] if info else guess_classes(path, classes))]
-    if info and info['network'] != network:
-        raise UserError('--pretrained %s is a %s, not the --network %s' % (path, info['network'], network))
-    net = build(network, old, sync_devices=sync_devices)
-    load_weights(net, path, network)
-    set_anchors(net, anchors)
-    new = [name.casefold() for name in classes]
-    kept = {new.index(name): old.index(name) for name in new if name in old}
-    if new != old:
-        net.reset_class(list(classes), reuse_weights=kept)
-    net._classes = list(classes)
-    return net, [classes[index] for index in kept]
-
-
 def set_anchors(net, anchors):
     """Give `net` other anchors than its file has; `anchors`: as ANCHORS."""
     for output, row in zip(net.yolo_outputs, anchors[::-1]):
@@ -276,15 +108,7 @@ def restore(arrays, values):
         start += array.size
 
 
-def guess_classes(path, classes):
-    """The classes of a zoo .params file by how many it has: 20 are VOC's, 80 COCO's, or as many as `classes`."""
-    try:
-        rows = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].shape[0]
-    except Exception as error:
-        raise UserError('%s is not the .params file of a YOLOv3 detector: %s' % (path, reason(error)))
-    known = {len(names): names for names in [list(classes)] + list(CLASSES.values())}
-    count = rows // 3 - 5
-    if count not in known:
-        raise UserError('--pretrained %s has %d classes and no sidecar that names them: put %s beside it'
-                        % (path, count, os.path.basename(sidecar_path(path))))
-    return known[count]
+def reason(error):
+    """The line of `error` that says what is wrong: MXNet puts a traceback of its own before it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if lines[0].startswith('Traceback') else lines[0]

@@ -1,7 +1,7 @@
 """PASCAL VOC's average precision: numbers and interface of GluonCV's metrics, but without MXNet."""
 import numpy as np
 
-from yolo3.geometry import iou
+from yolo3.boxes import iou
 
 
 class VOCMApMetric:

@@ -5,10 +5,10 @@ import time
 
 from benchmarks import measure, stock_pipeline
 from benchmarks.training import dataset, network_and_trainer
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 import train_yolo3_mobilenet as training
-from yolo3.loader import Requests, train_loader
-from yolo3.ranks import ALONE
+from yolo3.data.loader import Requests, train_loader
+from yolo3.distributed.group import ONE_PROCESS
 
 
 def figures(args):
@@ -52,7 +52,7 @@ def our_epochs(args):
     for number in range(args.epochs):
         state = {'epoch': number, 'batch': requests.batches(number).start, 'losses': None}
         start = time.time()
-        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, ALONE)
+        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, ONE_PROCESS)
         mx.nd.waitall()
         seconds = time.time() - start
         pixels = sum(sample.size ** 2 for batch in requests.batches(number) for sample in requests.batch(batch, False))

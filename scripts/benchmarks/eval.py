@@ -2,23 +2,23 @@
 import statistics
 import time
 
-from yolo3.runtime import mx
-from yolo3 import metrics, network, validation
+from yolo3.mxnet_setup import mx
+from yolo3 import detect, metrics, weights
 from yolo3.cli import UserError, comma_list
-from yolo3.datasets import open_val
-from yolo3.loader import val_loader
+from yolo3.data.datasets import open_val
+from yolo3.data.loader import val_loader
 
 
 def figures(args):
     """Seconds of eval_yolo3.py's work with one worker at --data-shape, and of the network alone on the same batches."""
     if not args.params:
         raise UserError('eval needs --params FILE: a network that was not trained finds far too many boxes')
-    net, info = network.load_detector(args.params)
+    net, info = weights.load_detector(args.params)
     images = open_val(info['dataset'], args.dataset_root, info['classes'], comma_list(args.val_splits))
     loader = val_loader(images, args.data_shape, args.batch_size, 1)
     metric = metrics.make_metric(metrics.default_metric(info['dataset']), images)
     inputs = [batch for batch, _ in loader]
-    found = {'the network alone, s': lambda: alone(net, inputs), 'evaluation, s': lambda: validation.evaluate(
+    found = {'the network alone, s': lambda: alone(net, inputs), 'evaluation, s': lambda: detect.evaluate(
         net, loader, metric, args.data_shape, [mx.cpu()])}
     times = {name: [] for name in found}
     for round_ in range(args.rounds + 1):
@@ -35,5 +35,5 @@ def figures(args):
 def alone(net, inputs):
     """Run `net` over `inputs`, batches (B, H, W, 3) uint8, and drop what it finds."""
     for batch in inputs:
-        for output in net(validation.normalize(batch.copyto(mx.cpu()))):
+        for output in net(detect.normalize(batch.copyto(mx.cpu()))):
             output.wait_to_read()

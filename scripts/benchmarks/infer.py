@@ -19,7 +19,8 @@ def figures(args):
     """A row for each input size, batch and runtime. The peak is the speed of a 2048 x 2048 float32 product."""
     if args.only:
         return alone(args)
-    from yolo3.network import CLASSES, build, load_detector
+    from yolo3.network import build
+    from yolo3.weights import CLASSES, load_detector
     runs = [name for name in RUNS if (args.int8 or 'int8' not in name) and
             importlib.util.find_spec({'mxnet,': 'mxnet', 'product': 'mxnet'}.get(name.split()[0], name.split()[0]))]
     if args.params:
@@ -108,7 +109,7 @@ def alone(args):
 def mxnet_forward(args):
     """A function: images -> a function that runs the network on them. So are those below."""
     from yolo3.network import build
-    from yolo3.runtime import mx
+    from yolo3.mxnet_setup import mx
     from mxnet.gluon import HybridBlock
 
     class Heads(HybridBlock):
@@ -148,7 +149,7 @@ def mxnet_forward(args):
 def torch_forward(args):
     import torch
     from benchmarks import torch_network
-    from yolo3.limits import usable_cpus
+    from yolo3.system import usable_cpus
     torch.set_num_threads(usable_cpus())
     return lambda images: torch_network.forward(len(images), images.shape[2])
 
@@ -159,7 +160,7 @@ def heads_file(args):
 
 def onnxruntime_forward(args):
     import onnxruntime
-    from yolo3.limits import usable_cpus
+    from yolo3.system import usable_cpus
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     session = onnxruntime.InferenceSession(heads_file(args), options, providers=['CPUExecutionProvider'])
@@ -167,7 +168,7 @@ def onnxruntime_forward(args):
 
 
 def openvino_forward(args):
-    from yolo3 import deploy  # noqa: F401, before openvino: see there
+    from yolo3.deploy import runtimes  # noqa: F401, before openvino: see there
     import openvino
     precision = {'INFERENCE_PRECISION_HINT': 'f32'} if args.only.endswith('float32') else {}
     compiled = openvino.Core().compile_model(heads_file(args), 'CPU', precision)
@@ -177,17 +178,17 @@ def openvino_forward(args):
 def around_network(folder):
     """Seconds for one image of 640 x 480 pixels before and after the network, by ONNX Runtime's file with boxes."""
     import numpy as np
-    from yolo3 import deploy
-    network, _ = deploy.load(os.path.join(folder, 'boxes.onnx'))
+    from yolo3.deploy import runtimes
+    network, _ = runtimes.load(os.path.join(folder, 'boxes.onnx'))
     heads = onnxruntime_forward(argparse.Namespace(folder=folder, only='onnxruntime'))
     image = np.random.RandomState(0).randint(0, 256, (480, 640, 3)).astype('uint8')
     found = {}
     for size in SIZES:
-        inputs = network.prepare(deploy.resize(image, size)[None])
+        inputs = network.prepare(runtimes.resize(image, size)[None])
         boxes, scores, _ = network._run(inputs)
         found[size, 'before: resize, normalise'] = measure.seconds(
-            lambda: network.prepare(deploy.resize(image, size)[None]), 9)
+            lambda: network.prepare(runtimes.resize(image, size)[None]), 9)
         found[size, 'decoding of boxes, inside'] = max(
             0., measure.seconds(lambda: network._run(inputs), 9) - measure.seconds(heads(inputs), 9))
-        found[size, 'after: suppression'] = measure.seconds(lambda: deploy.suppress(boxes[0], scores[0]), 9)
+        found[size, 'after: suppression'] = measure.seconds(lambda: runtimes.suppress(boxes[0], scores[0]), 9)
     return found

@@ -6,9 +6,10 @@ import cv2
 
 from benchmarks import stock_pipeline
 from benchmarks.training import dataset
-from yolo3 import augment, images as files, loader as ours
-from yolo3.network import ANCHORS, build
-from yolo3.runtime import mx
+from yolo3.data import augment, images as files, loader as ours
+from yolo3.data.anchors import ANCHORS
+from yolo3.network import build
+from yolo3.mxnet_setup import mx
 
 
 def figures(args):

@@ -50,7 +50,7 @@ def seconds(action, count):
 
 def product_speed():
     """FLOP/s of a 2048 x 2048 float32 product by oneDNN, as the convolutions use it: mx.nd.dot takes one thread."""
-    from yolo3.runtime import mx
+    from yolo3.mxnet_setup import mx
     matrix = mx.nd.random.uniform(shape=(2048, 2048))
     return 2 * 2048 ** 3 / seconds(
         lambda: mx.nd.FullyConnected(matrix, matrix, None, num_hidden=2048, no_bias=True).wait_to_read(), 9)
@@ -58,7 +58,7 @@ def product_speed():
 
 def flop(net, size):
     """Multiplications and additions in the convolutions for one image."""
-    from yolo3.runtime import mx
+    from yolo3.mxnet_setup import mx
     from mxnet.gluon.nn import Conv2D
     counted, hooks = [], []
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 from yolo3.cli import RunError, UserError
-from yolo3.limits import usable_cpus
+from yolo3.system import usable_cpus
 
 PROCESSES = 2, 4  # and one, to compare with
 ENGINES = {'dist_sync_device': 'mxnet', 'horovod': 'horovod'}  # and the package that each is in
@@ -68,22 +68,23 @@ def one_rank(args):
     """The figures of a rank of the engine args.only, which is in step with all others."""
     import train_yolo3_mobilenet as training
     from benchmarks.step import some_batch
-    from yolo3 import engines, network
-    from yolo3.ranks import ALONE
-    from yolo3.runtime import mx
-    from yolo3.targets import DenseTargets
+    from yolo3 import network, weights
+    from yolo3.distributed import backends
+    from yolo3.distributed.group import ONE_PROCESS
+    from yolo3.mxnet_setup import mx
+    from yolo3.data.targets import DenseTargets
     horovod = args.only == 'horovod'
-    with engines.join(horovod, 'device' if horovod else args.only) as ranks:
+    with backends.join(horovod, 'device' if horovod else args.only) as ranks:
         part = ranks.part(args.batch_size)
         args.batch_size = part.stop - part.start
         batch, targets = some_batch(args), DenseTargets(80)
-        net = network.build('mobilenet1_0', network.CLASSES['coco'])
+        net = network.build('mobilenet1_0', weights.CLASSES['coco'])
         # As in training: ps-lite fails on weights that are still in a layout of oneDNN's.
         net.collect_params().reset_ctx([mx.cpu()])
         flags = training.parse_args(['--lr', '1e-6'])
         together = training.build_trainer(flags, net, ranks.engine)
-        alone = training.build_trainer(flags, net, engines.OneProcess('device'))
-        engines.spread(ranks, together)
+        alone = training.build_trainer(flags, net, backends.OneProcess('device'))
+        backends.spread(ranks, together)
         net.hybridize()
         targets.hybridize()
 
@@ -96,7 +97,7 @@ def one_rank(args):
             mx.nd.waitall()
             ranks.sum([])
             return (time.time() - start) / 3 * 1000
-        pairs = [(milliseconds(together, ranks), milliseconds(alone, ALONE)) for _ in range(4)][1:]
+        pairs = [(milliseconds(together, ranks), milliseconds(alone, ONE_PROCESS)) for _ in range(4)][1:]
         engine = statistics.median(a - b for a, b in pairs)
         step, without = map(statistics.median, zip(*pairs))
         if ranks.rank:

@@ -20,10 +20,10 @@ def figures(args):
 def some_batch(args, num_class=80, boxes=8):
     """A batch of noise with random boxes, as `train_loader` gives it."""
     import numpy as np
-    from yolo3.loader import stack_train, together
-    from yolo3.network import ANCHORS
-    from yolo3.runtime import mx
-    from yolo3.targets import sparse_targets
+    from yolo3.data.loader import stack_train, together
+    from yolo3.data.anchors import ANCHORS
+    from yolo3.mxnet_setup import mx
+    from yolo3.data.targets import sparse_targets
     generator, size = np.random.RandomState(0), args.data_shape
     samples = []
     for _ in range(args.batch_size):
@@ -38,9 +38,9 @@ def some_batch(args, num_class=80, boxes=8):
 def stock_step(args):
     from benchmarks import stock_pipeline
     from benchmarks.training import network_and_trainer
-    from yolo3.augment import normalize
-    from yolo3.network import CLASSES
-    from yolo3.targets import DenseTargets
+    from yolo3.data.augment import normalize
+    from yolo3.weights import CLASSES
+    from yolo3.data.targets import DenseTargets
     net, trainer = network_and_trainer(CLASSES['coco'])
     images, boxes, rows, _ = some_batch(args)
     batch = [normalize(images), *DenseTargets(80)(images, rows), boxes]  # its workers send this
@@ -50,9 +50,9 @@ def stock_step(args):
 def our_step(args):
     import train_yolo3_mobilenet as training
     from benchmarks.training import network_and_trainer
-    from yolo3.network import CLASSES
-    from yolo3.runtime import mx
-    from yolo3.targets import DenseTargets
+    from yolo3.weights import CLASSES
+    from yolo3.mxnet_setup import mx
+    from yolo3.data.targets import DenseTargets
     net, trainer = network_and_trainer(CLASSES['coco'])
     batch, targets = some_batch(args), DenseTargets(80)
     targets.hybridize()

@@ -1,7 +1,7 @@
 """What GluonCV's own train_yolo3.py does with the same data and network, for benchmark.py to measure against."""
 import numpy as np
 
-from yolo3.runtime import mx
+from yolo3.mxnet_setup import mx
 from gluoncv.data.batchify import Pad, Stack, Tuple
 from gluoncv.data.dataloader import RandomTransformDataLoader
 from gluoncv.data import MixupDetection

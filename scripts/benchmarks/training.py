@@ -2,7 +2,7 @@
 from mxnet import gluon
 
 from yolo3.cli import comma_list
-from yolo3.datasets import open_train
+from yolo3.data.datasets import open_train
 from yolo3.network import build
 
 
@@ -14,7 +14,7 @@ def dataset(args):
 
 def network_and_trainer(classes, backbone_params=''):
     """What both pipelines train, slowly: the hybridized network and its trainer."""
-    net = build('mobilenet1_0', classes, backbone_params)
+    net = build('mobilenet1_0', classes, backbone_params=backbone_params)
     net.hybridize()
     return net, gluon.Trainer(net.collect_params(), 'sgd', {'learning_rate': 1e-6, 'momentum': 0.9, 'wd': 5e-4},
                               update_on_kvstore=False)

@@ -1,0 +1,252 @@
+"""Samples are GluonCV's but for the hue: the same parameters as often, the same pixels and boxes made of them."""
+import cv2
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from yolo3.mxnet_setup import mx
+from gluoncv.data.transforms import image as image_transform
+from gluoncv.data.transforms.experimental import bbox as crops
+from gluoncv.data.transforms.experimental import image as colours
+from gluoncv.data.transforms.presets.yolo import YOLO3DefaultTrainTransform, YOLO3DefaultValTransform
+from gluoncv.utils import bbox_iou
+
+from yolo3.data import augment
+from yolo3.data.datasets import open_train
+from yolo3.data.images import ImageFile
+
+SIZE = 128  # more than half the largest view of a 60 x 90 image, so that none is read at a reduced scale
+
+
+class Picture:
+    """An array that is used like an ImageFile; at a reduced scale, the mean of each block."""
+
+    def __init__(self, array):
+        self._array = array
+        self.height, self.width = array.shape[:2]
+
+    def pixels(self, reduction=1):
+        size = -(-self.width // reduction), -(-self.height // reduction)
+        return cv2.resize(self._array, size, interpolation=cv2.INTER_AREA)
+
+
+def noise(height=60, width=90, low=0, high=256):
+    return np.random.RandomState(1).randint(low, high, (height, width, 3)).astype('uint8')
+
+
+def denormalized(image):
+    return ((image.asnumpy().transpose(1, 2, 0) * augment.STD + augment.MEAN) * 255).clip(0, 255)
+
+
+@pytest.fixture
+def stock(monkeypatch):
+    """stock(image, label, size) -> what GluonCV makes of them, and what it drew: the arguments of `augment.render`."""
+    drawn = {}
+
+    def spy(module, name, note):
+        real = getattr(module, name)
+
+        def call(*args, **kwargs):
+            state = np.random.get_state(), colours.random.getstate()
+            result = real(*args, **kwargs)
+            note(drawn, real, state, result, args, kwargs)
+            return result
+        monkeypatch.setattr(module, name, call)
+
+    def note_colour(drawn, real, state, result, args, kwargs):
+        after = np.random.get_state(), colours.random.getstate()
+        np.random.set_state(state[0])
+        colours.random.setstate(state[1])
+        # Linear, so its values for black, red, green and blue say all.
+        black, *rgb = real(mx.nd.array(np.vstack((np.zeros(3), np.eye(3)))[None])).asnumpy()[0].astype(float)
+        drawn['colour'] = np.column_stack([value - black for value in rgb] + [black])
+        np.random.set_state(after[0])
+        colours.random.setstate(after[1])
+
+    def note_crop(drawn, real, state, result, args, kwargs):
+        label, (left, top, width, height) = result
+        label = label.copy()
+        left, top = left - drawn['expand'][0], top - drawn['expand'][1]
+        label[:, :4] += [left, top, left, top]
+        drawn.update(view=(left, top, width, height), label=label)
+
+    spy(colours, 'random_color_distort', note_colour)
+    spy(image_transform, 'random_expand', lambda drawn, _1, _2, result, _3, _4: drawn.update(expand=result[1]))
+    spy(crops, 'random_crop_with_constraints', note_crop)
+    spy(image_transform, 'imresize', lambda drawn, _1, _2, _3, _4, kwargs: drawn.update(interpolation=kwargs['interp']))
+    spy(image_transform, 'random_flip', lambda drawn, _1, _2, result, _3, _4: drawn.update(flip=result[1][0]))
+
+    def transform(image, label, size):
+        drawn.clear()
+        drawn['expand'] = (0, 0, image.shape[1], image.shape[0])
+        result = YOLO3DefaultTrainTransform(size, size)(mx.nd.array(image, dtype='uint8'), label)
+        return result, dict(drawn)
+    return transform
+
+
+def seed(number):
+    np.random.seed(number)
+    colours.random.seed(number)
+
+
+def rendered(image, drawn, size):
+    return augment.render(image, drawn['label'], size, drawn['colour'], drawn['view'], drawn['interpolation'],
+                          drawn['flip'])
+
+
+def test_what_gluoncv_drew_gives_gluoncvs_pixels_and_boxes(stock):
+    image = noise(60, 90, 110, 140)
+    label = np.array([[9., 6, 45, 30, 1, 0, 1], [40, 20, 88, 55, 0, 0, 1]])
+    seen = set()
+    for number in range(120):
+        seed(number)
+        (expected, boxes), drawn = stock(image, label, SIZE)
+        ours, our_boxes = rendered(Picture(image), drawn, SIZE)
+        np.testing.assert_allclose(our_boxes, boxes, atol=1e-4)
+        expected = denormalized(expected)
+        if expected.min() > 5 and expected.max() < 250:  # GluonCV cuts off at 0 and 255 only later, in the mean
+            # Rounded before and after the interpolation, the border to whole levels.
+            assert np.abs(ours - expected).max() <= 3.5, drawn
+            seen |= {('interpolation', drawn['interpolation']), ('flip', bool(drawn['flip'])),
+                     ('expanded', drawn['expand'][2] > 90)}
+    assert len(seen) == 5 + 2 + 2
+
+
+def test_real_images_equal_gluoncvs(stock, data):
+    images = open_train('coco', data + '/coco-mini')
+    apart, reduced = [], 0
+    for index in range(40):
+        seed(index)
+        image = ImageFile(images.image_path(index))
+        (expected, boxes), drawn = stock(image.pixels(), images.label(index), 64)
+        ours, our_boxes = rendered(image, drawn, 64)
+        np.testing.assert_allclose(our_boxes, boxes, atol=0.6)  # pixels of 64: a reduced view's edges are rounded
+        reduced += min(drawn['view'][2:]) >= 128
+        if drawn['interpolation'] in (1, 2, 3):  # nearest and Lanczos depend on each pixel of a smaller picture
+            apart.append(np.abs(ours - denormalized(expected)).mean())
+    assert reduced > 20 and np.median(apart) < 8, apart
+
+
+def parameters(view, colour, interpolation, flip, kept, label):
+    """Numbers that tell two ways of drawing apart."""
+    left, top, width, height = view
+    box = np.array([[left, top, left + width, top + height]], float)
+    gray = augment.GRAY @ colour[:, :3] @ np.ones(3)
+    return {'brightness': colour[:, 3].mean(), 'contrast': gray, 'saturation': np.linalg.det(colour[:, :3]) / gray ** 3,
+            'hue': (augment.TO_YIQ @ colour[:, :3] @ augment.FROM_YIQ)[1, 2] / gray, 'left': left, 'top': top,
+            'width': width, 'height': height, 'IoU': bbox_iou(label, box).min(), 'interpolation': interpolation,
+            'flip': bool(flip), 'boxes kept': len(kept)}
+
+
+@pytest.fixture
+def any_hue(monkeypatch):
+    """Hue distorted as GluonCV does it, by any angle."""
+    monkeypatch.setattr(augment, 'HUE', 18 * 180)
+
+
+def test_parameters_are_drawn_as_gluoncv_draws_them(stock, any_hue):
+    draws, image = 5000, noise(48, 64)
+    label = np.array([[3., 4, 20, 30, 0], [10, 8, 60, 40, 1], [40, 20, 50, 28, 1], [30, 2, 62, 20, 0]])
+    theirs, ours = [], []
+    seed(1)
+    generator = np.random.default_rng(1)
+    for _ in range(draws):
+        _, drawn = stock(image, label, 32)
+        theirs.append(parameters(drawn['view'], drawn['colour'], drawn['interpolation'], drawn['flip'],
+                                 drawn['label'], label))
+        colour = augment.draw_colour(generator)
+        view, kept = augment.draw_view(generator, label, 64, 48)
+        ours.append(parameters(view, np.eye(3, 4) if colour is None else colour, generator.integers(5),
+                               generator.random() < 0.5, kept, label))
+    for name in theirs[0]:
+        # Rounded, so that what both leave as it is does not differ by GluonCV's float32.
+        samples = [np.round([float(draw[name]) for draw in draws], 3) for draws in (theirs, ours)]
+        p = ks_2samp(*samples).pvalue
+        print('%-13s p = %.3f, means %.4f %.4f' % (name, p, *map(np.mean, samples)))
+        assert p > 0.01, name
+    counts = [np.mean([draw['boxes kept'] for draw in draws]) for draws in (theirs, ours)]
+    assert abs(counts[0] / counts[1] - 1) < 0.01
+
+
+def test_output_pixels_are_distributed_as_gluoncvs(data, any_hue):
+    images = open_train('coco', data + '/coco-mini')
+    generator = np.random.default_rng(2)
+    seed(2)
+    transform = YOLO3DefaultTrainTransform(64, 64)
+    statistics = [], []
+    for round_ in range(4):
+        for index in range(0, len(images), 2):
+            theirs = denormalized(transform(mx.nd.array(images[index][0], dtype='uint8'), images.label(index))[0])
+            ours, _ = augment.augment(ImageFile(images.image_path(index)), images.label(index), 64, generator)
+            for collected, sample in zip(statistics, (theirs, ours)):
+                collected.append([sample.mean(), sample.std(), *sample.mean((0, 1))])
+    for theirs, ours in zip(np.array(statistics[0]).T, np.array(statistics[1]).T):
+        assert ks_2samp(theirs, ours).pvalue > 0.01
+
+
+def test_hue_turns_by_at_most_18_degrees():
+    generator = np.random.default_rng(3)
+    turns = []
+    for _ in range(2000):
+        colour = augment.draw_colour(generator)
+        if colour is not None:
+            chroma = (augment.TO_YIQ @ colour[:, :3] @ augment.FROM_YIQ)[1:, 1:]
+            turns.append(np.degrees(np.arctan2(chroma[1, 0] - chroma[0, 1], chroma[0, 0] + chroma[1, 1])))
+    turns = np.round(turns, 0)
+    assert -18 <= turns.min() < -16 and 16 < turns.max() <= 18 and 0.4 < (turns == 0).mean() < 0.6
+
+
+def test_sample_of_an_image_without_boxes():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        picture, label = augment.augment(Picture(noise()), np.zeros((0, 7)), 64, generator)
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and label.shape == (0, 7)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 500), (3, 3)])
+def test_tiny_images(shape):
+    generator = np.random.default_rng(0)
+    label = np.array([[0., 0, shape[1], shape[0], 0]])
+    for _ in range(50):
+        picture, boxes = augment.augment(Picture(noise(*shape)), label, 64, generator)
+        assert picture.shape == (64, 64, 3) and len(boxes) == 1
+
+
+def test_boxes_follow_the_object(monkeypatch):
+    # A white rectangle on black must be found inside its box after every draw, at every reduction, colours left alone.
+    monkeypatch.setattr(augment, 'draw_colour', lambda generator: None)
+    source = np.zeros((480, 640, 3), 'uint8')
+    source[120:320, 160:440] = 255
+    for size in 32, 160, 416:
+        generator = np.random.default_rng(size)
+        for _ in range(40):
+            label = np.array([[160., 120, 440, 320, 2, 0, 1]])
+            picture, label = augment.augment(Picture(source), label, size, generator)
+            (xmin, ymin, xmax, ymax), rest = label[0, :4], label[0, 4:]
+            assert rest.tolist() == [2, 0, 1] and 0 <= xmin < xmax <= size and 0 <= ymin < ymax <= size
+            bright = picture[..., 0] > 200
+            inside = bright[int(ymin) + 2:int(ymax) - 2, int(xmin) + 2:int(xmax) - 2]
+            assert inside.size == 0 or inside.mean() > 0.95
+            assert bright.sum() <= 1.1 * (xmax - xmin + 3) * (ymax - ymin + 3)
+
+
+def test_without_augmentation_only_the_size_changes():
+    label = np.array([[9., 6, 45, 30, 1, 0, 1]])
+    picture, boxes = augment.squeeze(Picture(noise(60, 90)), label, 64, None)
+    assert (picture == augment.resize(noise(60, 90), 64)).all()
+    np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
+
+
+def test_validation_equals_gluoncv():
+    for shape in (60, 90), (300, 200), (60, 200):
+        expected, _ = YOLO3DefaultValTransform(128, 128)(mx.nd.array(noise(*shape), dtype='uint8'),
+                                                         np.array([[0., 0, 5, 5, 0]]))
+        ours = mx.nd.array(augment.resize(noise(*shape), 128)[None], dtype='uint8')
+        # MXNet brings an OpenCV of its own: a level of 255 apart here and there.
+        assert np.abs(denormalized(augment.normalize(ours)[0]) - denormalized(expected)).max() < 1.01
+
+
+def test_normalize_equals_gluoncv():
+    image = mx.nd.array(noise(64, 64), dtype='uint8')
+    expected, _ = YOLO3DefaultValTransform(64, 64)(image, np.zeros((1, 5)))
+    assert (augment.normalize(image.expand_dims(0))[0] == expected).asnumpy().all()

@@ -1,0 +1,310 @@
+"""demo.py --serve: the API, what it refuses, and the page in a browser where there is one."""
+import contextlib
+import io
+import json
+import os
+import queue
+import re
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import tracemalloc
+import urllib.error
+import urllib.request
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+pytest.importorskip('flask')
+waitress = pytest.importorskip('waitress')
+
+from flask import request
+from conftest import ROOT
+from yolo3.deploy import serve
+
+FOUND = [{'class': '狗 <b>', 'score': 0.9, 'box': [10.5, 20, 50, 60]},
+         {'class': 'cat', 'score': 0.6, 'box': [0, 0, 9, 9]}]
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
+
+
+def picture(width=120, height=80, extension='.png', **options):
+    """A picture with something to see in it, as the content of a file."""
+    noise = np.random.RandomState(0).randint(0, 256, (6, 8, 3)).astype('uint8')
+    image, buffer = Image.fromarray(cv2.resize(noise, (width, height))), io.BytesIO()
+    image.save(buffer, Image.registered_extensions()[extension], **options)
+    return buffer.getvalue()
+
+
+def flat(width, height, format_='PNG', **options):
+    """A picture of one colour: many pixels in few bytes."""
+    buffer = io.BytesIO()
+    Image.new('L', (width, height)).save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def claims(width, height):
+    """A PNG that says it is `width` x `height` pixels and ends there."""
+    header = b'IHDR' + struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + header + struct.pack('>I', zlib.crc32(header))
+
+
+def text_bomb():
+    """A small PNG with a comment of 200 MB, compressed."""
+    comments = PngImagePlugin.PngInfo()
+    comments.add_text('Comment', 'a' * (200 * 2 ** 20), zip=True)
+    return flat(8, 8, pnginfo=comments)
+
+
+@pytest.fixture
+def seen():
+    """What the application under test was asked to look at: (image, least score)."""
+    return []
+
+
+@pytest.fixture
+def app(seen):
+    def look(image, thresh):
+        seen.append((image, thresh))
+        return FOUND
+    return serve.make_app(look, 'cells & <b>.onnx', 0.5)
+
+
+@pytest.fixture
+def send(app):
+    """send(content, type, query) -> the response."""
+    client = app.test_client()
+    return lambda content, type_='image/png', query='': client.post('/detect' + query, data=content, content_type=type_)
+
+
+def test_detections_in_the_pictures_pixels(send, seen):
+    answer = send(picture())
+    assert answer.status_code == 200 and answer.mimetype == 'application/json'
+    content = answer.get_json()
+    assert content.pop('milliseconds') > 0
+    assert content == {'width': 120, 'height': 80, 'detections': FOUND}
+    (image, thresh), = seen
+    assert thresh == 0.5
+    np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(picture()))))
+    assert send(picture(), query='?thresh=0.25').status_code == 200 and seen[1][1] == 0.25
+
+
+@pytest.mark.parametrize('extension, type_', [('.jpg', 'image/jpeg'), ('.webp', 'image/webp'), ('.bmp', 'image/bmp'),
+                                              ('.jpg', 'image/png; charset=x')])
+def test_every_type(send, seen, extension, type_):
+    assert send(picture(extension=extension), type_).status_code == 200
+    assert np.abs(seen[0][0].astype(int) - np.asarray(Image.open(io.BytesIO(picture())))).mean() < 9
+
+
+def test_a_turned_picture_is_upright(send, seen):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    answer = send(picture(extension='.jpg', exif=exif), 'image/jpeg').get_json()
+    assert (answer['width'], answer['height']) == (80, 120) and seen[0][0].shape == (120, 80, 3)
+
+
+REFUSED = {
+    'empty': (b'', 'image/png', 422), 'text': (b'not an image', 'image/jpeg', 422),
+    'truncated JPEG': (picture(800, 600, '.jpg')[:9000], 'image/jpeg', 422),
+    'truncated PNG': (picture(800, 600)[:20000], 'image/png', 422),
+    'truncated WebP': (picture(800, 600, '.webp')[:2000], 'image/webp', 422),
+    'truncated BMP': (picture(800, 600, '.bmp')[:20000], 'image/bmp', 422),
+    'header alone': (claims(64, 64), 'image/png', 422),
+    'no pixels': (claims(0, 64), 'image/png', 422),
+    'SVG': (SVG, 'image/svg+xml', 415), 'SVG by another name': (SVG, 'image/png', 422),
+    'GIF by another name': (flat(9, 9, 'GIF'), 'image/png', 422),
+    'TIFF by another name': (flat(9, 9, 'TIFF'), 'image/png', 422),
+    'EPS by another name': (flat(9, 9, 'EPS'), 'image/jpeg', 422),
+    'form': (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + picture() + b'\r\n--x--\r\n',
+             'multipart/form-data; boundary=x', 415),
+    'JSON': (b'{}', 'application/json', 415), 'no type': (picture(), None, 415),
+    'too many bytes': (b'\0' * (serve.MOST_BYTES + 1), 'image/png', 413),
+    'too many pixels': (flat(6000, 5000), 'image/png', 413),
+    'too many pixels, JPEG': (flat(6000, 5000, 'JPEG'), 'image/jpeg', 413),
+    'bomb': (flat(15000, 12000), 'image/png', 422),
+    'claimed bomb': (claims(2 ** 31 - 1, 2 ** 31 - 1), 'image/png', 422)}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_hostile_uploads_are_refused(send, seen, name):
+    content, type_, status = REFUSED[name]
+    answer = send(content, type_)
+    assert answer.status_code == status, answer.get_json()
+    message = answer.get_json()['error']
+    assert list(answer.get_json()) == ['error'] and '\n' not in message and len(message) < 300
+    assert not seen
+    assert send(picture()).status_code == 200  # the next one's turn comes
+
+
+def test_a_text_bomb_is_not_unpacked(send):
+    bomb = text_bomb()
+    tracemalloc.start()
+    try:
+        assert send(bomb).status_code in (200, 422)  # 200 where GluonCV has told Pillow to skip bad chunks
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_most_that_is_taken(send):
+    assert send(flat(5000, 5000)).status_code == 200
+    content = picture()
+    assert send(content + b'\0' * (serve.MOST_BYTES - len(content))).status_code == 200
+
+
+@pytest.mark.parametrize('thresh', ['2', '-0.1', 'nan', 'x', ''])
+def test_thresh_is_a_score(send, seen, thresh):
+    answer = send(picture(), query='?thresh=' + thresh)
+    assert answer.status_code == 400 and 'thresh' in answer.get_json()['error'] and not seen
+
+
+def test_all_errors_are_json(app):
+    client = app.test_client()
+    for answer, status in (client.get('/detect'), 405), (client.get('/../demo.py'), 404), (client.post('/'), 405):
+        assert answer.status_code == status and answer.get_json()['error']
+
+
+def test_an_error_within_is_no_business_of_the_senders():
+    app = serve.make_app(lambda image, thresh: 1 / 0, 'a', 0.5)
+    client = app.test_client()
+    for _ in range(2):  # and the turn is given back
+        answer = client.post('/detect', data=picture(), content_type='image/png')
+        assert answer.status_code == 500 and 'ZeroDivision' not in answer.get_json()['error']
+
+
+def test_one_picture_at_a_time_and_none_waits_for_ever(monkeypatch):
+    started, go_on = threading.Event(), threading.Event()
+
+    def look(image, thresh):
+        started.set()
+        assert go_on.wait(60)
+        return []
+    app = serve.make_app(look, 'a', 0.5)
+    answers = []
+
+    def post():
+        answers.append(app.test_client().post('/detect', data=picture(), content_type='image/png'))
+    first = threading.Thread(target=post)
+    first.start()
+    assert started.wait(60)
+    monkeypatch.setattr(serve, 'MOST_SECONDS', 0.05)
+    post()
+    assert answers[0].status_code == 503 and 'busy' in answers[0].get_json()['error']
+    go_on.set()
+    first.join()
+    assert answers[1].status_code == 200
+
+
+def test_the_page_is_html_whatever_the_models_name(app):
+    page = app.test_client().get('/').get_data(as_text=True)
+    assert '<title>cells &amp; &lt;b&gt;.onnx</title>' in page and '<b>' not in page
+    assert not re.search(r'(src|href)=.?(https?:)?//', page)  # nothing from elsewhere
+
+
+# ---- as a user runs it
+
+@pytest.fixture
+def service(params):
+    """(the process of demo.py --serve, its address)."""
+    process = subprocess.Popen([sys.executable, os.path.join(ROOT, 'demo.py'), '--params', params, '--gpus', '',
+                                '--serve', '--port', '0', '--thresh', '0.2'],
+                               stderr=subprocess.PIPE, universal_newlines=True)
+    yield process, re.match(r'http://127\.0\.0\.1:\d+', process.stderr.readline()).group()
+    process.kill()
+    process.wait()
+
+
+def post(address, content, type_='image/png'):
+    """(status, content type, body) of a picture sent to a service."""
+    sent = urllib.request.Request(address + '/detect', content, {'Content-Type': type_})
+    try:
+        with urllib.request.urlopen(sent, timeout=300) as answer:
+            return answer.status, answer.headers['Content-Type'], answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers['Content-Type'], error.read()
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_as_demo_does_until_it_is_stopped(run, service, params, tmp_path, signum):
+    process, address = service
+    for _ in range(3):
+        status, type_, body = post(address, picture())
+        assert (status, type_) == (200, 'application/json')
+    (tmp_path / 'a.png').write_bytes(picture())
+    done = run('demo.py', '--params', params, '--gpus', '', 'a.png', '--thresh', 0.2, '--json', 'a.json', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected, = json.loads((tmp_path / 'a.json').read_text())
+    assert json.loads(body)['detections'] == expected['detections'] and len(expected['detections']) > 3
+    status, type_, body = post(address, b'\0' * (3 * serve.MOST_BYTES))
+    assert (status, type_) == (413, 'application/json') and str(serve.MOST_BYTES) in json.loads(body)['error']
+    with contextlib.suppress(urllib.error.URLError):  # cut off; not every client then reads why
+        assert post(address, b'\0' * serve.CUT_BYTES)[0] == 413
+    assert post(address, picture())[0] == 200
+    process.send_signal(signum)
+    assert process.wait(60) == 128 + signum
+    assert 'Traceback' not in process.stderr.read()
+
+
+def test_an_address_that_is_taken_is_one_line(run, service, params):
+    port = service[1].rpartition(':')[2]
+    for flags in ['--port', port], ['--port', '99999'], ['--host', 'no.such.host.invalid']:
+        done = run('demo.py', '--params', params, '--gpus', '', '--serve', *flags)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and flags[1] in done.stderr
+
+
+def test_the_page_draws_what_is_found_in_a_browser(app, browser, data, tmp_path):
+    path = data + '/bccd/VOC2007/JPEGImages/BloodImage_00007.jpg'
+
+    @app.get('/picture')
+    def real_picture():
+        with open(path, 'rb') as file:
+            return file.read(), {'Content-Type': 'image/jpeg'}
+
+    @app.get('/chosen/<kind>')
+    def chosen(kind):  # as by a user who chooses a file
+        page = app.test_client().get('/').get_data(as_text=True)
+        return page.replace('</script>', '''
+            const broken = location.pathname.endsWith("broken"); history.replaceState(null, "", "/");
+            fetch("/picture").then(answer => answer.blob()).then(async blob => {
+                if (broken) blob = blob.slice(0, 900, blob.type);
+                await showPicture(new File([blob], "blood.jpg", {type: blob.type}));
+                const pixel = (x, y) => [...context.getImageData(x, y, 1, 1).data].slice(0, 3);
+                fetch("/report", {method: "POST", body: JSON.stringify({said: $("said").outerHTML,
+                    table: $("table").outerHTML, size: [canvas.width, canvas.height], edge: pixel(30, 20),
+                    inside: pixel(30, 40)})});
+            }); </script>''')
+
+    reports = queue.Queue()
+
+    @app.post('/report')
+    def report():
+        reports.put(json.loads(request.get_data()))
+        return {}
+    server = waitress.create_server(app, host='127.0.0.1', port=0)
+    threading.Thread(target=server.run, daemon=True).start()
+
+    def opened(kind):
+        process = subprocess.Popen([browser, '--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-port=0',
+                                    '--user-data-dir=%s' % tmp_path,
+                                    'http://127.0.0.1:%s/chosen/%s' % (server.effective_port, kind)],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            return reports.get(timeout=200)
+        finally:
+            process.terminate()
+            process.wait()
+    try:
+        good = opened('good')
+        assert '<tr><td>狗 &lt;b&gt;</td><td>0.90</td></tr><tr><td>cat</td><td>0.60</td></tr>' in good['table']
+        assert '2 found in' in good['said'] and good['size'] == [640, 480]
+        column = np.asarray(Image.open(path))[:, 30].astype(int)
+        assert np.abs(good['inside'] - column[40]).max() < 12  # the picture
+        assert np.abs(good['edge'] - column[20]).max() > 40  # the box
+        broken = opened('broken')
+        assert 'class="error"' in broken['said'] and 'blood.jpg: cannot read image' in broken['said']
+    finally:
+        server.close()

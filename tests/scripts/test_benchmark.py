@@ -1,0 +1,73 @@
+"""benchmark.py: what its runtimes run is the same network; the training and scaling benchmarks run."""
+import argparse
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip('onnx')
+
+from yolo3.deploy import runtimes  # noqa: F401, before openvino: see there
+from yolo3.cli import UserError
+from yolo3.mxnet_setup import mx
+
+from test_export_onnx import detector, export_onnx, inputs, pictures, raw_heads
+
+import benchmark
+from benchmarks import epoch, infer, scale
+
+
+def test_each_runtime_runs_the_same_network(tmp_path):
+    pytest.importorskip('onnxruntime')
+    pytest.importorskip('openvino')
+    net, info = detector()
+    args = argparse.Namespace(int8='')
+    assert set(infer.write_files(args, net, info, str(tmp_path))) == {
+        'mxnet, stock', 'mxnet, ours', 'onnxruntime', 'openvino float32', 'openvino'}
+    x = inputs(pictures((96, 96)))
+    expected = raw_heads(net, x)
+    for name, forward in (('onnxruntime', infer.onnxruntime_forward),
+                          ('openvino float32', infer.openvino_forward)):
+        found = forward(argparse.Namespace(only=name, folder=str(tmp_path)))(x.asnumpy())()
+        for number, true in enumerate(expected):
+            np.testing.assert_allclose(found[number], true, atol=1e-3)
+    infer.mxnet_forward(argparse.Namespace(only='mxnet, ours', folder=str(tmp_path)))(x.asnumpy())()
+    mx.nd.waitall()
+
+
+def test_an_int8_file_of_another_network_is_refused(tmp_path):
+    net, info = detector()
+    onnx.save(export_onnx.export(net, dict(info, classes=['a', 'b', 'c'])), str(tmp_path / 'other.onnx'))
+    for name in 'other.onnx', 'gone.onnx':
+        with pytest.raises(UserError, match=name):
+            infer.write_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
+
+
+def test_the_table_has_a_line_a_row(capsys):
+    benchmark.print_table([{'size': 320, 'runtime': 'a', 'ms': 12.345678}, {'size': 608, 'runtime': 'bcd', 'ms': None}])
+    assert capsys.readouterr().out.splitlines() == ['size  runtime  ms', '320   a        12.35', '608   bcd']
+
+
+def test_an_epoch_of_ours_is_measured(squares):
+    args = argparse.Namespace(dataset='voc', dataset_root=str(squares), classes='red,blue', backbone_params='',
+                              train_splits='2007_trainval', sizes=[64], batch_size=7, epochs=1)
+    assert epoch.our_epochs(args)['seconds an epoch'] > 0
+
+
+def test_scale_has_a_row_for_each_engine(monkeypatch):
+    monkeypatch.setattr(scale, 'PROCESSES', (2,))
+    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3', '--data-shape', '32',
+                                      '--rounds', '1'])
+    rows = scale.figures(benchmark.parse_args())
+    assert [(row['engine'], row['processes']) for row in rows] == [('device', 1), ('dist_sync_device', 2)] + (
+        [('horovod', 2)] if importlib.util.find_spec('horovod') else [])
+    for row in rows:
+        assert row['ms a step'] > 0 and row['ms without exchange'] > 0
+        assert row['MB of gradients a step'] == pytest.approx(24.3 * 4, rel=0.02)  # 24.3 million weights
+
+
+def test_scale_refuses_a_batch_that_leaves_a_process_without_images(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3'])
+    with pytest.raises(UserError, match='4 processes'):
+        scale.figures(benchmark.parse_args())

@@ -1,0 +1,195 @@
+"""convert_dataset.py: boxes come through our reader where they were, and what is wrong with labels is said."""
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo3.data.datasets import VOCDetection
+
+OBJECT = '''<object><name>%s</name><difficult>%d</difficult>
+<bndbox><xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax><ymax>%s</ymax></bndbox></object>'''
+SIZE = '<size><width>%d</width><height>%d</height><depth>3</depth></size>'
+
+
+def picture(path, width=200, height=100, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 90, 'uint8')).save(str(path), **options)
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding='utf-8')
+
+
+def labels_of(root, classes):
+    """{file: rows xmin, ymin, xmax, ymax, class, difficult}, as training reads them."""
+    images = VOCDetection(str(root), ['2007_trainval', '2007_test'], classes)
+    return {os.path.basename(images.image_path(index)): images.label(index).tolist() for index in range(len(images))}
+
+
+def split(root, name):
+    return (root / 'VOC2007/ImageSets/Main' / (name + '.txt')).read_text().split()
+
+
+@pytest.fixture
+def convert(run):
+    """Runs the command and returns the two lines it prints."""
+    def command(source, out, *flags):
+        result = run('scripts/convert_dataset.py', source, '--out', out, *flags)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.splitlines()
+    return command
+
+
+def test_yolo_there_and_back(convert, tmp_path):
+    source, out = tmp_path / 'source', tmp_path / 'out'
+    lines = '0 0.5 0.5 0.25 0.5\n2 0.05 0.9 0.1 0.2\n'
+    for name in 'train/a.png', 'val/a.png', 'train/none.jpg':
+        picture(source / 'images' / name)
+    text(source / 'labels/train/a.txt', lines + '\n')
+    text(source / 'labels/val/a.txt', '1 0.3333333 0.25 0.1 0.1')
+    text(source / 'data.yaml', 'names: {0: red cell, 1: "7", 2: 狗}\nnc: 3\n')
+    counts, command = convert(source, out)
+    assert counts.count('images') == 2 and 'left out' not in counts
+    assert command.endswith("--classes 'red cell,7,狗' --train-splits 2007_trainval --val-splits 2007_test")
+    assert sorted(split(out, 'trainval') + split(out, 'test')) == ['a', 'a_2', 'none'] and len(split(out, 'test')) == 1
+
+    # By hand, for 200 x 100 pixels: 0.5 -+ 0.125 are 75 and 125, which is pixels 75 to 124.
+    labels = labels_of(out, ['red cell', '7', '狗'])
+    assert labels['a.png'] == [[75, 25, 124, 74, 0, 0], [0, 80, 19, 99, 2, 0]] and labels['none.jpg'] == []
+    np.testing.assert_allclose(labels['a_2.png'], [[200 / 3 - 10, 20, 200 / 3 + 9, 29, 1, 0]], atol=0.01)
+    back = ''.join('%d %g %g %g %g\n' % (number, (xmin + xmax + 1) / 400, (ymin + ymax + 1) / 200,
+                                         (xmax + 1 - xmin) / 200, (ymax + 1 - ymin) / 100)
+                   for xmin, ymin, xmax, ymax, number, _ in labels['a.png'])
+    assert back == lines
+
+
+@pytest.mark.parametrize('places', [('', ''), ('images', 'labels'), ('train/images', 'train/labels')])
+@pytest.mark.parametrize('names', ['file', 'flag'])
+def test_yolo_in_other_folders_and_its_faults(convert, tmp_path, places, names):
+    source, out = tmp_path / 'source', tmp_path / 'out'
+    images, labels = [source / place for place in places]
+    for stem in 'abcd':
+        picture(images / (stem + '.jpg'))
+    text(labels / 'a.txt', '0 0.5 0.5 0.25 0.5\n1 1.5 0.5 0.2 0.2\n0 0.5 0.5 0.1 -0.1\n2 0.5 0.5 0.1 0.1\n0 0.5 0.5\n')
+    text(labels / 'b.txt', '1 0.5 0.5 0.25 0.5\n-1 0.5 0.5 0.1 0.1\nx 0.5 0.5 0.1 0.1\n0 0.5 0.5 nan 0.1\n'
+         '1 0.2 0.2 0 0.1')
+    text(labels / 'e.txt', '0 0.5 0.5 0.1 0.1')
+    (labels / 'c.txt').write_bytes(b'\xff\xfe\x00')
+    (images / 'd.jpg').write_bytes(b'no image')
+    if names == 'file':
+        text(source / 'classes.txt', 'cat\nGuinea pig\n')
+    counts, _ = convert(source, out, *([] if names == 'file' else ['--classes', 'cat,Guinea pig']))
+    assert labels_of(out, ['cat', 'Guinea pig']) == {'a.jpg': [[75, 25, 124, 74, 0, 0]],
+                                                     'b.jpg': [[75, 25, 124, 74, 1, 0]]}
+    assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
+        'left out 1 boxes of no size: b.txt', 'left out 1 label files without an image: e.txt',
+        'left out 1 labels that are no text: c.txt', 'left out 1 unreadable images: d.jpg',
+        'left out 2 boxes of an unknown class: a.txt, b.txt',
+        'left out 2 boxes that are not: class cx cy w h: a.txt, b.txt',
+        'left out 3 boxes outside 0..1: a.txt, b.txt']
+
+
+def test_labelimg(convert, tmp_path):
+    source, out = tmp_path / 'source', tmp_path / 'out'
+    for name in 'a b.jpg', 'c.png', 'later.jpg', 'broken.jpg':
+        picture(source / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(source / 'turned.jpg', exif=exif)
+    text(source / 'a b.xml', '<annotation><filename>old.jpg</filename>%s%s%s</annotation>' % (
+        SIZE % (200, 100), OBJECT % ('Tom &amp; Jerry', 1, 1, 1, 200, 100), OBJECT % ('cat', 0, 20, 30, 20.5, 60)))
+    text(source / 'c.xml', '<annotation>%s%s</annotation>' % (OBJECT % ('CAT', 0, 11, 21, 31, 41),
+                                                              OBJECT % ('cat', 0, 50, 50, 50, 60)))
+    text(source / 'turned.xml', '<annotation>%s%s</annotation>' % (SIZE % (200, 100), OBJECT % (
+        'cat', 0, 150, 1, 190, 50)))
+    text(source / 'broken.xml', '<annotation>')
+    counts, command = convert(source, out)
+    assert "--classes 'Tom & Jerry,cat'" in command
+    assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
+        'left out 1 boxes of no size: c.xml', 'left out 1 images without labels: later.jpg',
+        'left out 1 labels that are no VOC XML: broken.xml']
+    expected = {'a b.jpg': [[0, 0, 199, 99, 0, 1], [19, 29, 19.5, 59, 1, 0]], 'c.png': [[10, 20, 30, 40, 1, 0]],
+                'turned.jpg': [[149, 0, 189, 49, 1, 0]]}
+    assert labels_of(out, ['Tom & Jerry', 'cat']) == expected
+    images = VOCDetection(str(out), ['2007_trainval', '2007_test'], ['cat'])
+    sizes = {os.path.basename(images.image_path(index)): images.size(index) for index in range(len(images))}
+    assert sizes == {'a b.jpg': [200, 100], 'c.png': [200, 100], 'turned.jpg': [200, 100]}
+
+    counts, command = convert(source, tmp_path / 'cats', '--classes', 'Cat')
+    assert '--classes Cat ' in command and 'left out 1 boxes of an unknown class: a b.xml' in counts
+
+
+def test_bccd_as_a_bare_folder(convert, data, tmp_path):
+    source = tmp_path / 'source'
+    source.mkdir()
+    for kind in 'JPEGImages', 'Annotations':
+        for entry in os.scandir(os.path.join(data, 'bccd', 'VOC2007', kind)):
+            os.symlink(entry.path, str(source / entry.name))
+    counts, command = convert(source, tmp_path / 'out', '--test-share', '0.25')
+    assert '--classes Platelets,RBC,WBC' in command and counts == (
+        '2007_trainval: 273 images, %s boxes; 2007_test: 91 images, %s boxes; left out 2 boxes of no size: '
+        'BloodImage_00338.xml, BloodImage_00343.xml' % tuple(
+            sum(len(path.read_text().split('<object>')) - 1 for path in (
+                tmp_path / 'out/VOC2007/Annotations' / (stem + '.xml') for stem in split(tmp_path / 'out', name)))
+            for name in ('trainval', 'test')))
+    classes = ['Platelets', 'RBC', 'WBC']
+    assert labels_of(tmp_path / 'out', classes) == labels_of(os.path.join(data, 'bccd'), classes)
+
+
+def test_labelme(convert, tmp_path):
+    source, out = tmp_path / 'source', tmp_path / 'out'
+    for name in 'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg':
+        picture(source / name)
+
+    def shapes(*shapes):
+        return json.dumps({'imageWidth': 200, 'imageHeight': 100, 'imagePath': 'x.jpg', 'shapes': [
+            {'label': label, 'shape_type': kind, 'points': points} for label, kind, points in shapes]})
+    text(source / 'a.json', shapes(('cat', 'rectangle', [[60.5, 80], [10, 20.25]]),
+                                   ('dog', 'polygon', [[150, 50], [210, 20], [180, 70]])))
+    text(source / 'b.json', shapes(('dog', 'rectangle', [[0, 0], [200, 100]]), ('dog', 'circle', [[50, 50], [60, 60]])))
+    text(source / 'c.json', '{"shapes": [{"label": "cat", "points": [[1]]}]}')
+    text(source / 'd.json', '[]')
+    counts, _ = convert(source, out)
+    assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
+        'left out 1 shapes that are neither rectangle nor polygon: b.json',
+        'left out 2 labels that are no Labelme JSON: c.json, d.json']
+    assert labels_of(out, ['cat', 'dog']) == {
+        'a.jpg': [[10, 20.25, 59.5, 79, 0, 0], [150, 20, 199, 69, 1, 0]], 'b.jpg': [[0, 0, 199, 99, 1, 0]]}
+
+
+def test_the_seed_decides_the_splits_and_images_are_copied_or_linked(convert, tmp_path):
+    source = tmp_path / 'source'
+    for number in range(20):
+        picture(source / ('%02d.jpg' % number))
+        text(source / ('%02d.txt' % number), '0 0.5 0.5 0.5 0.5')
+    tests = []
+    for out, flags in ('one', ()), ('again', ('--link',)), ('other', ('--seed', 1, '--test-share', 0.4)):
+        convert(source, tmp_path / out, '--classes', 'cat', *flags)
+        tests.append(split(tmp_path / out, 'test'))
+        assert sorted(tests[-1] + split(tmp_path / out, 'trainval')) == ['%02d' % number for number in range(20)]
+    assert tests[0] == tests[1] and len(tests[0]) == 4 and len(tests[2]) == 8 and not set(tests[0]) <= set(tests[2])
+    linked = [os.path.samefile(str(source / '07.jpg'), str(tmp_path / out / 'VOC2007/JPEGImages/07.jpg'))
+              for out in ('one', 'again')]
+    assert linked == [False, True]
+    assert (tmp_path / 'one/VOC2007/JPEGImages/07.jpg').read_bytes() == (source / '07.jpg').read_bytes()
+
+
+def test_mistakes_end_in_one_line(run, tmp_path):
+    source, full = tmp_path / 'source', tmp_path / 'full'
+    picture(source / 'a.jpg')
+    picture(source / 'b.jpg')
+    text(source / 'a.txt', '0 0.5 0.5 0.5 0.5')
+    text(full / 'mine.txt', 'keep')
+    for arguments, named in ((['none', '--out', 'o'], 'none'), ([source, '--out', tmp_path / 'o'], '--classes'),
+                             ([source, '--out', full, '--classes', 'cat'], '--out'),
+                             ([source, '--out', source / 'o', '--classes', 'cat'], '--out'),
+                             ([source, '--out', tmp_path / 'o', '--test-share', '1'], '--test-share'),
+                             ([full, '--out', tmp_path / 'o', '--classes', 'cat'], 'full')):
+        result = run('scripts/convert_dataset.py', *arguments)
+        assert result.returncode == 2 and named in result.stderr and len(result.stderr.splitlines()) == 1
+    text(source / 'data.yaml', 'names: 7')
+    result = run('scripts/convert_dataset.py', source, '--out', tmp_path / 'o')
+    assert result.returncode == 2 and 'data.yaml' in result.stderr and not (tmp_path / 'o').exists()

@@ -1,0 +1,151 @@
+"""What is set right before MXNet is imported, and which devices `--gpus` gives."""
+import ctypes
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+from yolo3 import mxnet_setup, system
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """imported(code, mxnet='...') runs `code` where cv2, mxnet, gluoncv and numpy are stand-ins with that source."""
+    def run(code, env=None, **modules):
+        for name in ('cv2', 'mxnet', 'gluoncv', 'numpy'):
+            source = modules.get(name, 'imread = setNumThreads = abs' if name == 'cv2' else '')
+            (tmp_path / (name + '.py')).write_text(source)
+        if 'torch' in modules:
+            (tmp_path / 'torch.py').write_text(modules['torch'])
+        environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
+        environment.update(env or {}, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT]))
+        return subprocess.run([sys.executable, '-c', code], env=environment, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    return run
+
+
+SHOW_THREADS = 'import os; print(os.environ["OMP_NUM_THREADS"])'
+
+
+def test_threads_are_set_before_mxnet_is_imported(imported):
+    done = imported('import yolo3.mxnet_setup', mxnet=SHOW_THREADS)
+    assert done.stdout == '%d\n' % mxnet_setup.usable_cpus()
+
+
+def test_processes_of_a_host_share_its_processors(imported):
+    done = imported('import yolo3.mxnet_setup', env={'HOROVOD_LOCAL_SIZE': '2'}, mxnet=SHOW_THREADS)
+    assert done.stdout == '%d\n' % max(1, mxnet_setup.usable_cpus() // 2)
+
+
+def test_threads_that_the_user_set_stay(imported):
+    done = imported('import yolo3.mxnet_setup', env={'OMP_NUM_THREADS': '7'}, mxnet=SHOW_THREADS)
+    assert done.stdout == '7\n'
+
+
+def test_numpy_names_are_there_before_mxnet_is_imported(imported):
+    done = imported('import yolo3.mxnet_setup', mxnet='import numpy as np; print(np.bool, np.float, np.int, np.object)')
+    assert done.stdout == "<class 'bool'> <class 'float'> <class 'int'> <class 'object'>\n"
+
+
+def test_numpy_names_that_are_there_stay(imported):
+    done = imported('import yolo3.mxnet_setup', numpy='bool = "kept"', mxnet='import numpy as np; print(np.bool)')
+    assert done.stdout == 'kept\n'
+
+
+# As gluoncv/check.py does.
+NO_TORCH_2 = '''
+try:
+    import torch
+    raise RuntimeError('Legacy torch detected')
+except ImportError:
+    pass
+'''
+
+
+@pytest.mark.parametrize('first', ['', 'import torch; '])
+def test_torch_is_hidden_from_gluoncv_and_then_there(imported, first):
+    # Loading torch twice would break it, hence the print.
+    done = imported(first + 'import yolo3.mxnet_setup, torch; print(torch.name)', gluoncv=NO_TORCH_2,
+                    torch='name = "torch 2"; print("loaded")')
+    assert (done.stdout, done.returncode) == ('loaded\ntorch 2\n', 0), done.stderr
+
+
+NOT_FOUND = ': cannot open shared object file: No such file or directory'
+
+
+@pytest.mark.parametrize('modules, words', [
+    ({'cv2': 'raise ImportError("libGL.so.1%s")' % NOT_FOUND}, ['libGL.so.1', 'apt-get install', 'libgl1']),
+    ({'cv2': 'raise ImportError("libgthread-2.0.so.0%s")' % NOT_FOUND}, ['libgthread-2.0.so.0', 'libglib2.0-0']),
+    ({'mxnet': 'raise OSError("libgomp.so.1%s")' % NOT_FOUND}, ['libgomp.so.1', 'libgomp1']),
+    ({'mxnet': 'raise OSError("libquadmath.so.0%s")' % NOT_FOUND}, ['libquadmath.so.0', 'libquadmath0']),
+    ({'mxnet': 'raise OSError("libcuda.so.1%s")' % NOT_FOUND}, ['libcuda.so.1', 'NVIDIA driver', 'setup.sh --cpu']),
+    ({'mxnet': 'raise OSError("libcudnn.so.8%s")' % NOT_FOUND}, ['libcudnn.so.8', 'requirements.txt']),
+    ({'mxnet': 'import distutils_of_old'}, ['distutils_of_old', 'scripts/setup.sh']),
+    ({'cv2': ''}, ['cv2', 'opencv-python-headless', 'uninstall']),
+])
+def test_what_is_missing_is_one_line(imported, modules, words):
+    done = imported('import yolo3.mxnet_setup', **modules)
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_without_mxnet_too(imported):
+    done = imported('import yolo3.deploy.runtimes', cv2='raise ImportError("libGL.so.1%s")' % NOT_FOUND)
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'libgl1' in done.stderr
+
+
+def test_any_other_error_keeps_its_traceback(imported):
+    done = imported('import yolo3.mxnet_setup', mxnet='raise OSError("libmxnet.so: file too short")')
+    assert done.returncode == 1
+    assert 'Traceback' in done.stderr and 'file too short' in done.stderr
+
+
+def test_cuda_wheels_are_loaded_in_order(tmp_path, monkeypatch):
+    (tmp_path / 'mxnet_cu112-1.9.1.dist-info').mkdir()
+    (tmp_path / 'mxnet_cu112-1.9.1.dist-info' / 'METADATA').write_text('Name: mxnet-cu112\nVersion: 1.9.1\n')
+    there = [library for library in system.CUDA_LIBRARIES if 'nccl' not in library]
+    for library in there:
+        path = tmp_path / 'nvidia' / library
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('')
+    loaded = []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(ctypes, 'CDLL', lambda path, mode: loaded.append((path, mode)))
+    mxnet_setup.load_cuda()
+    assert loaded == [(str(tmp_path / 'nvidia' / library), ctypes.RTLD_GLOBAL) for library in there]
+    names = [os.path.basename(library) for library in there]
+    assert names.index('libcublasLt.so.11') < names.index('libcublas.so.11') < names.index('libcusolver.so.11')
+
+
+def test_the_cpu_build_loads_no_cuda(monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+    monkeypatch.setattr(importlib.metadata, 'distribution', absent)
+    monkeypatch.setattr(ctypes, 'CDLL', lambda *args: pytest.fail('loaded %s' % (args,)))
+    mxnet_setup.load_cuda()
+
+
+def test_copies_take_no_threads_unless_the_user_says_so(imported):
+    code = 'import os, yolo3.mxnet_setup; print(os.environ["MXNET_CPU_PARALLEL_SIZE"])'
+    assert imported(code).stdout == '2147483647\n'
+    assert imported('import os; os.environ["MXNET_CPU_PARALLEL_SIZE"] = "7"; ' + code).stdout == '7\n'
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallinfo'), reason='the C library is not glibc')
+def test_large_arrays_come_from_the_heap_not_the_system(imported):
+    code = '''import ctypes
+class MallInfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in 'arena ordblks smblks hblks a b c d e f'.split()]
+mallinfo = ctypes.CDLL(None).mallinfo
+mallinfo.restype = MallInfo
+before = mallinfo().hblks  # blocks that the system gave one by one
+block = bytes(2 ** 27)
+print(mallinfo().hblks - before)'''
+    assert imported(code).stdout == '1\n'
+    assert imported('import yolo3.mxnet_setup; ' + code).stdout == '0\n'
+    assert imported('import yolo3.mxnet_setup; ' + code, env={'MALLOC_ARENA_TEST': '8'}).stdout == '1\n'

@@ -1,0 +1,1 @@
+"""An exported detector without MXNet: ONNX runtimes, a web service, live video."""

@@ -1,0 +1,61 @@
+"""The one place where MXNet is worked round: what must happen before it is imported."""
+import ctypes
+import importlib.metadata
+import os
+import sys
+
+from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, usable_cpus
+
+
+def load_cuda():
+    """Load the libraries of NVIDIA's wheels where the GPU build is installed: MXNet then finds them by name."""
+    try:
+        wheels = importlib.metadata.distribution('mxnet-cu112').locate_file('nvidia')
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for library in CUDA_LIBRARIES:
+        if (wheels / library).exists():  # those of a system-wide CUDA 11 are found without our help
+            ctypes.CDLL(str(wheels / library), ctypes.RTLD_GLOBAL)
+
+
+def keep_memory():
+    """Have the C library, where it is glibc, keep freed memory in one heap.
+
+    MXNet takes and frees every array of a step anew. glibc would get the larger ones from the system, as zeroed pages,
+    and give them back each time: a step took 6% longer. A user's own settings of glibc win.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'mallopt') and not any(name.startswith('MALLOC_') for name in os.environ):
+        for option, value in (-8, 1), (-4, 0), (-1, 2 ** 31 - 1):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+            libc.mallopt(option, value)
+
+
+keep_memory()
+# MXNet itself would take half of what the machine has. Horovod's processes of one host share it.
+os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cpus() // int(os.environ.get('HOROVOD_LOCAL_SIZE', 1)))))
+# The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
+# own. There are then more than processors, so that all of them sleep between two loops: 46 -> 33 images/s from then on.
+os.environ.setdefault('MXNET_CPU_PARALLEL_SIZE', str(2 ** 31 - 1))
+
+# GluonCV refuses to be imported beside torch 2. It makes do without, so it does not get to see torch.
+torch = sys.modules.get('torch')
+sys.modules['torch'] = None
+try:
+    import numpy as np
+    # MXNet and GluonCV use these names, which NumPy deprecated in 1.20 and took away in 1.24.
+    for alias, kind in (('bool', bool), ('float', float), ('int', int), ('object', object)):
+        if alias not in np.__dict__:
+            setattr(np, alias, kind)
+    load_cuda()
+    check_opencv()
+    import cv2
+    import mxnet as mx
+    import gluoncv
+except (ImportError, OSError) as error:
+    give_up(error)
+finally:
+    del sys.modules['torch']
+    if torch is not None:
+        sys.modules['torch'] = torch
+
+cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork

@@ -1,0 +1,1 @@
+"""What people look at: boxes drawn on images, and the evaluation report."""
