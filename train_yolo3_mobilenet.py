@@ -15,7 +15,7 @@ from yolo3 import checkpoint, detect, log, metrics, network, weights
 from yolo3.distributed import backends
 from yolo3.data.anchors import ANCHORS, fit_anchors, mean_iou
 from yolo3.data.augment import normalize
-from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, shorten
+from yolo3.cli import ArgumentParser, Interrupted, RunError, UserError, comma_list, run, shorten, stop
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import Requests, train_loader, val_loader
 from yolo3.devices import contexts, out_of_memory
@@ -402,7 +402,8 @@ def keep(args, net, state, entry, values, logger):
 
 def train(args, net, trainer, loaders, metric, devices, state, logger, ranks):
     """Epoch after epoch: train, validate, keep the weights, draw the curves, write the checkpoint."""
-    ranks.stop, written = StopSignal(), True
+    written = True
+    stop.hold()
     try:
         while state['epoch'] < args.epochs:
             epoch = state['epoch']

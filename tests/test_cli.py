@@ -42,6 +42,7 @@ def test_a_wrong_flag_is_one_line():
 def test_a_signal_waits_for_the_check_and_a_second_does_not(signum):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     stop = StopSignal()
+    stop.hold()
     stop.check()
     os.kill(os.getpid(), signum)
     assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL

@@ -57,13 +57,16 @@ def status(error):
 
 
 class StopSignal:
-    """Holds back SIGINT and SIGTERM until `check()`, where the run can be stopped without losing anything.
+    """SIGINT and SIGTERM held back until `check()`, where the work can be stopped without losing anything.
 
     A second signal ends the process at once: by the system, since Python's own handlers wait while MXNet computes.
     """
 
-    def __init__(self):
-        self.signum = 0  # the one that has come
+    signum = 0  # the signal that has come
+
+    def hold(self):
+        """From now on note a signal instead of letting it end the process."""
+        self.signum = 0
         for signum in signal.SIGINT, signal.SIGTERM:
             signal.signal(signum, self._note)
 
@@ -74,9 +77,12 @@ class StopSignal:
         print('stopping; once more to quit at once', file=sys.stderr)
 
     def check(self):
-        """Raise Interrupted where a signal has come."""
+        """Raise Interrupted if a signal has come."""
         if self.signum:
             raise Interrupted(self.signum)
+
+
+stop = StopSignal()  # signals are the process's own, so there is one
 
 
 def check_output_file(flag, path):

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 import numpy as np
 
-from yolo3.cli import Interrupted, RunError, UserError, status
+from yolo3.cli import Interrupted, RunError, UserError, status, stop
 
 PULSE = 5  # seconds between two signs of life
 SILENCE = 30  # seconds without one, after which a rank counts as gone; reading COCO's annotations blocks for some
@@ -33,11 +33,11 @@ class Group:
 
     names: the host of each rank. pipes: {rank: Connection}, to all others at rank 0, else to rank 0. All ranks are to
     make the same calls in the same order; any raises what `check` raises where another rank has ended. As a context
-    manager, it tells the others how this one ended. engine: of `backends`. stop: this rank's StopSignal.
+    manager, it tells the others how this one ended. engine: of `backends`.
     """
 
     def __init__(self, rank=0, size=1, names=('',), pipes=None, engine=None):
-        self.rank, self.size, self.engine, self.stop = rank, size, engine, None
+        self.rank, self.size, self.engine = rank, size, engine
         self._names, self._pipes = names, pipes or {}
         self._inboxes = {peer: queue.Queue() for peer in self._pipes}
         self._sending = {peer: threading.Lock() for peer in self._pipes}
@@ -79,8 +79,7 @@ class Group:
 
     def step(self, numbers):
         """As `sum`, once a step: raises Interrupted at all ranks where one of them has been signalled to stop."""
-        signum = self.stop.signum if self.stop else 0
-        *totals, term, interrupt = self.sum([*numbers, signum == signal.SIGTERM, signum == signal.SIGINT])
+        *totals, term, interrupt = self.sum([*numbers, stop.signum == signal.SIGTERM, stop.signum == signal.SIGINT])
         if term or interrupt:
             raise Interrupted(signal.SIGTERM if term else signal.SIGINT)
         return np.array(totals)
@@ -96,8 +95,7 @@ class Group:
         """Raise Interrupted where this rank has been signalled to stop, or what the end of another one means for it:
         UserError, RunError or Interrupted."""
         self._raise()
-        if self.stop:
-            self.stop.check()
+        stop.check()
 
     def require_same(self, facts):
         """Raise UserError at all ranks where {name: text} of one differ from rank 0's."""
