@@ -1,5 +1,6 @@
 """What every command shares on the command line: one-line errors and exit codes."""
 import argparse
+import math
 import os
 import signal
 import sys
@@ -25,7 +26,67 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse with its errors as one line instead of the whole usage."""
 
     def error(self, message):
-        raise UserError('%s (see --help)' % message)
+        start = 'argument '
+        raise UserError('%s (see --help)' % (message[len(start):] if message.startswith(start) else message))
+
+
+# ---- What `type=` of a flag can be: text -> value, or the error that names the flag
+
+def positive(text):
+    """A whole number of at least 1."""
+    return whole(text, 1)
+
+
+def count(text):
+    """A whole number of at least 0."""
+    return whole(text, 0)
+
+
+def whole(text, least):
+    """A whole number of at least `least`."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError('%s is not a whole number of at least %d' % (text, least))
+    return value
+
+
+def number(text):
+    """A finite number of at least 0."""
+    return within(text, 0, math.inf, 'a number of at least 0')
+
+
+def share(text):
+    """A number from 0 to 1."""
+    return within(text, 0, 1, 'a number from 0 to 1')
+
+
+def within(text, least, most, kind):
+    """A finite number from `least` to `most`; `kind` describes it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (least <= value <= most and math.isfinite(value)):
+        raise argparse.ArgumentTypeError('%s is not %s' % (text, kind))
+    return value
+
+
+def input_size(text):
+    """An input size in pixels: a multiple of 32, the largest stride."""
+    if not text.strip().isdecimal() or not int(text) or int(text) % 32:
+        raise argparse.ArgumentTypeError('%s is not a positive multiple of 32, the largest stride' % text)
+    return int(text)
+
+
+def integers(text):
+    """'160,180' -> [160, 180]; '' -> []."""
+    try:
+        return [int(item) for item in comma_list(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError('%s is not a list of whole numbers, such as 160,180' % text) from None
 
 
 def fail(error, status=2):
