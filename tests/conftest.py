@@ -1,8 +1,17 @@
 """What the tests share: the folder of real data, a small data set, a detector, and a command run as a user would."""
+import contextlib
+import functools
+import importlib
+import inspect
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import traceback
+import warnings
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -11,6 +20,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from yolo3.mxnet_setup import mx  # before any test imports MXNet or GluonCV
+from yolo3 import cli
 from yolo3.network import build
 from yolo3.weights import save_detector
 
@@ -29,9 +39,81 @@ def data():
     return os.path.abspath(folder)
 
 
+@contextlib.contextmanager
+def restored():
+    """Afterwards the process has the folder, environment, signal handlers, log and warning filters it had before."""
+    folder, logger = os.getcwd(), logging.getLogger('yolo3')
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with mock.patch.dict(os.environ), warnings.catch_warnings():
+            yield
+    finally:
+        os.chdir(folder)
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def redirected(name, path):
+    """sys.stdout or sys.stderr goes into a file, and so does what libraries and child processes write there."""
+    number = {'stdout': 1, 'stderr': 2}[name]
+    getattr(sys, name).flush()
+    original = os.dup(number)
+    with open(path, 'w', encoding='utf-8', buffering=1) as file, mock.patch.object(sys, name, file):
+        os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            file.flush()
+            os.dup2(original, number)
+            os.close(original)
+
+
+def exit_code(main, argv):
+    """Call `main(argv)` as a command does; returns the exit code that it would end with."""
+    try:
+        cli.run(functools.partial(main, argv) if inspect.signature(main).parameters else main)
+    except SystemExit as end:
+        if isinstance(end.code, (int, type(None))):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 @pytest.fixture
-def run():
-    """run('demo.py', '--thresh', '0.5') -> CompletedProcess with returncode, stdout and stderr as text."""
+def run(tmp_path_factory):
+    """run('demo.py', '--thresh', 0.5) -> CompletedProcess with returncode, stdout and stderr as text.
+
+    The command runs in this process, which spares it the import of MXNet: `run_process` is for signals, kills and
+    variables that are read at the start of Python.
+    """
+    output = tmp_path_factory.mktemp('run')
+
+    def command(script, *args, cwd=None, env=None):
+        argv = [str(arg) for arg in args]
+        stdout, stderr = output / 'stdout', output / 'stderr'
+        module = importlib.import_module(os.path.splitext(os.path.basename(script))[0])
+        with restored(), redirected('stdout', stdout), redirected('stderr', stderr), \
+                mock.patch.object(sys, 'argv', [os.path.join(ROOT, script)] + argv):
+            os.environ.update(env or {})
+            os.chdir(cwd or os.curdir)
+            code = exit_code(module.main, argv)
+        return subprocess.CompletedProcess([script] + argv, code, stdout.read_text(encoding='utf-8'),
+                                           stderr.read_text(encoding='utf-8'))
+    return command
+
+
+@pytest.fixture
+def run_process():
+    """As `run`, in a process of its own."""
     def command(script, *args, cwd=None, env=None, timeout=600):
         return subprocess.run([sys.executable, os.path.join(ROOT, script)] + [str(arg) for arg in args],
                               cwd=cwd, env=dict(os.environ, **(env or {})), timeout=timeout,

@@ -92,7 +92,7 @@ def test_boxes_are_in_the_original_pixels(run, params, tmp_path):
         assert [float(value) for value in box.split()] == pytest.approx(true_box, abs=0.1)
 
 
-def test_every_kind_of_input_in_one_run(run, params, tmp_path):
+def test_every_kind_of_input_in_one_run(run_process, params, tmp_path):
     folder, other = tmp_path / 'a folder', tmp_path / 'other'
     save(folder / 'one.jpg', picture(1))
     save(folder / 'TWO.PNG', cv2.cvtColor(picture(2), cv2.COLOR_BGR2GRAY))
@@ -109,9 +109,9 @@ def test_every_kind_of_input_in_one_run(run, params, tmp_path):
     comma = save(tmp_path / 'a,b.jpg', picture(8))
     out = tmp_path / 'out'
     before = sorted(tmp_path.rglob('*'))
-    done = run('demo.py', folder, '--params', params, '--out-dir', out, str(other / '*.jpg'), '--thresh', 0.4, comma,
-               '--json', tmp_path / 'found.json', '%s,%s' % (other / 'five.bmp', other / 'one.jpg'), cwd=tmp_path,
-               env={'PYTHONIOENCODING': 'ascii'})
+    done = run_process('demo.py', folder, '--params', params, '--out-dir', out, str(other / '*.jpg'), '--thresh', 0.4,
+                       comma, '--json', tmp_path / 'found.json', '%s,%s' % (other / 'five.bmp', other / 'one.jpg'),
+                       cwd=tmp_path, env={'PYTHONIOENCODING': 'ascii'})
     assert done.returncode == 2
     errors = [line for line in lines_of(done.stderr) if 'error' in line]
     assert len(errors) == 1 and errors[0].startswith('demo.py: error: cannot read image %s' % (folder / 'broken.jpg'))

@@ -369,7 +369,7 @@ def test_no_network_is_one_line(run, tmp_path, script):
     with socket.socket() as unused:
         unused.bind(('127.0.0.1', 0))  # and does not listen
         result = run('scripts/' + script, '--root', tmp_path, '--mirror',
-                     'http://127.0.0.1:%d/' % unused.getsockname()[1], env={'no_proxy': '127.0.0.1'}, timeout=30)
+                     'http://127.0.0.1:%d/' % unused.getsockname()[1], env={'no_proxy': '127.0.0.1'})
     assert result.returncode == 2 and result.stdout == ''
     assert re.match(r'%s: error: http.*refused.*--mirror.*--archives[^\n]*\n$' % script, result.stderr)
 

@@ -37,12 +37,12 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def without_mxnet(run, tmp_path):
-    """As `run`, but where importing MXNet or GluonCV fails."""
+def without_mxnet(run_process, tmp_path):
+    """As `run_process`, but where importing MXNet or GluonCV fails."""
     for name in 'mxnet', 'gluoncv':
         (tmp_path / 'without').mkdir(exist_ok=True)
         (tmp_path / 'without' / (name + '.py')).write_text('raise ImportError("not here")')
-    return lambda *args: run(*args, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path / 'without')})
+    return lambda *args: run_process(*args, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path / 'without')})
 
 
 def test_without_mxnet_it_cannot_be_imported(without_mxnet, files):

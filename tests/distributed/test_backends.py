@@ -180,8 +180,9 @@ def test_wrong_beginnings_get_one_line(arguments, word, squares, run, tmp_path):
     assert result.returncode == 2 and word in result.stderr and 'Traceback' not in result.stderr
 
 
-def test_horovod_that_is_not_installed_is_named(squares, run, tmp_path):
+def test_horovod_that_is_not_installed_is_named(squares, run_process, tmp_path):
     (tmp_path / 'horovod').mkdir()
     (tmp_path / 'horovod' / '__init__.py').write_text('raise ImportError("none")')
-    result = run('train_yolo3_mobilenet.py', *flags('horovod', squares, tmp_path), env={'PYTHONPATH': str(tmp_path)})
+    result = run_process('train_yolo3_mobilenet.py', *flags('horovod', squares, tmp_path),
+                         env={'PYTHONPATH': str(tmp_path)})
     assert result.returncode == 2 and 'scripts/setup.sh --horovod' in result.stderr.splitlines()[-1]
