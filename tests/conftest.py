@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from unittest import mock
@@ -58,12 +59,11 @@ def restored():
 
 
 @contextlib.contextmanager
-def redirected(name, path):
-    """sys.stdout or sys.stderr goes into a file, and so does what libraries and child processes write there."""
+def redirected(name, file):
+    """sys.stdout or sys.stderr goes into `file`, and so does what libraries and child processes write there."""
     number = {'stdout': 1, 'stderr': 2}[name]
-    getattr(sys, name).flush()
     original = os.dup(number)
-    with open(path, 'w', encoding='utf-8', buffering=1) as file, mock.patch.object(sys, name, file):
+    with mock.patch.object(sys, name, file):
         os.dup2(file.fileno(), number)
         try:
             yield
@@ -89,25 +89,25 @@ def exit_code(main, argv):
 
 
 @pytest.fixture
-def run(tmp_path_factory):
+def run():
     """run('demo.py', '--thresh', 0.5) -> CompletedProcess with returncode, stdout and stderr as text.
 
     The command runs in this process, which spares it the import of MXNet: `run_process` is for signals, kills and
     variables that are read at the start of Python.
     """
-    output = tmp_path_factory.mktemp('run')
-
     def command(script, *args, cwd=None, env=None):
         argv = [str(arg) for arg in args]
-        stdout, stderr = output / 'stdout', output / 'stderr'
         module = importlib.import_module(os.path.splitext(os.path.basename(script))[0])
-        with restored(), redirected('stdout', stdout), redirected('stderr', stderr), \
-                mock.patch.object(sys, 'argv', [os.path.join(ROOT, script)] + argv):
-            os.environ.update(env or {})
-            os.chdir(cwd or os.curdir)
-            code = exit_code(module.main, argv)
-        return subprocess.CompletedProcess([script] + argv, code, stdout.read_text(encoding='utf-8'),
-                                           stderr.read_text(encoding='utf-8'))
+        with tempfile.TemporaryFile('w+', encoding='utf-8', buffering=1) as stdout, \
+                tempfile.TemporaryFile('w+', encoding='utf-8', buffering=1) as stderr:
+            with restored(), redirected('stdout', stdout), redirected('stderr', stderr), \
+                    mock.patch.object(sys, 'argv', [os.path.join(ROOT, script)] + argv):
+                os.environ.update(env or {})
+                os.chdir(cwd or os.curdir)
+                code = exit_code(module.main, argv)
+            for file in stdout, stderr:
+                file.seek(0)
+            return subprocess.CompletedProcess([script] + argv, code, stdout.read(), stderr.read())
     return command
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+import demo  # noqa: F401, it quiets FFmpeg, whose log level is read at the first video
 from yolo3.deploy import video
 
 
