@@ -1,1 +1,1 @@
-"""Several processes that train one network."""
+"""One training in several processes, on one host or more."""

@@ -6,9 +6,9 @@ import time
 
 
 class Proxy:
-    """Pass on to the address `target` what comes to `address`, and back, each piece `delay` seconds after it came.
+    """Passes on what comes to `address` to the address `target`, and back, `delay` seconds late.
 
-    flowing: an Event; while it is cleared, what comes waits.
+    flowing: an Event; while it is cleared, everything waits.
     """
 
     def __init__(self, target, delay=0):
@@ -28,7 +28,7 @@ class Proxy:
 
     def _pass_on(self, source, sink):
         piece = True
-        with contextlib.suppress(OSError):  # where one of them has hung up
+        with contextlib.suppress(OSError):  # one end hung up
             while piece:
                 piece = source.recv(65536)
                 time.sleep(self._delay)

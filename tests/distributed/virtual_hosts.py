@@ -1,4 +1,4 @@
-"""Hosts on this one: network namespaces with a name and an address each, joined by a switch in one more."""
+"""Several hosts on this machine: network namespaces, each with a name and an address, joined by a switch in another."""
 import contextlib
 import os
 import subprocess
@@ -7,9 +7,9 @@ import pytest
 
 
 class Host:
-    """The host of this `number` from 1 on, with `folder`/hosts for its /etc/hosts, and in `folder` its `home`.
+    """Host `number`, from 1: its /etc/hosts is `folder`/hosts, its working folder `home` is in `folder`.
 
-    prefix: what to put before a command that is to run there.
+    prefix: put it before a command to run the command there.
     """
 
     def __init__(self, number, folder):
@@ -22,7 +22,7 @@ class Host:
         self.prefix = ['ip', 'netns', 'exec', self.space, 'unshare', '--uts', 'sh', '-c', enter, 'sh']
 
     def plug_in(self):
-        """Give the host its network."""
+        """Connect the host to the network."""
         ip('-n', self._switch, 'link', 'add', self._port, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', self.space)
         ip('-n', self._switch, 'link', 'set', self._port, 'master', 'bridge')
         ip('-n', self.space, 'address', 'add', self.address + '/24', 'dev', 'eth0')
@@ -31,17 +31,17 @@ class Host:
         self.link('up')
 
     def link(self, state):
-        """'down' cuts the host's cable, 'up' mends it."""
+        """'down' unplugs the host, 'up' plugs it in again."""
         ip('-n', self._switch, 'link', 'set', self._port, state)
 
-    def bar(self, other):
-        """Let nothing of this host get to the `other` one."""
+    def block(self, other):
+        """Let nothing from this host reach the `other` one."""
         ip('-n', self.space, 'route', 'add', 'unreachable', other.address)
 
 
 @contextlib.contextmanager
 def several(count, folder):
-    """Yield a list of hosts, with their files in `folder`; skips the test where the machine does not allow them."""
+    """Yield a list of hosts, with their files in `folder`; skips the test if the machine does not allow that."""
     hosts = [Host(number, folder) for number in range(1, count + 1)]
     names = ['127.0.0.1 localhost'] + ['%s %s' % (host.address, host.name) for host in hosts]
     (folder / 'hosts').write_text('\n'.join(names) + '\n')
