@@ -1,6 +1,6 @@
 """Some steps of training on the squares: on devices of one process, or as one rank of several.
 
-python tests/steps.py ROOT OUT.npz ENGINE BATCH_SIZE STEPS frozen|normal|validate|momentum [SLOW_RANK]; ENGINE is a
+python tests/steps.py ROOT OUT.npz BACKEND BATCH_SIZE STEPS frozen|normal|validate|momentum [SLOW_RANK]; BACKEND is a
 --kv-store or horovod. Each rank writes OUT.npz with its number before the ending: the weights after the steps, or
 what else it has.
 """
@@ -27,10 +27,10 @@ from yolo3.distributed.group import ONE_PROCESS  # noqa: E402
 from yolo3.data.targets import DenseTargets  # noqa: E402
 
 
-def sgd(net, accumulate=1, no_wd=False, engine=None):
+def sgd(net, accumulate=1, no_wd=False, backend=None):
     """The trainer of the recipe."""
     args = argparse.Namespace(no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4, amp=False, accumulate=accumulate)
-    return training.build_trainer(args, net, engine or backends.OneProcess('device'))
+    return training.build_trainer(args, net, backend or backends.OneProcess('device'))
 
 
 def blocks(block):
@@ -58,8 +58,8 @@ def steps(squares, device_count, batch_size, count=5, accumulate=1, ranks=ONE_PR
                 block._kwargs['use_global_stats'] = True
     devices = [mx.cpu(number) for number in range(device_count)]
     net.collect_params().reset_ctx(devices)
-    trainer = sgd(net, accumulate, engine=ranks.engine)
-    backends.spread(ranks, trainer)
+    trainer = sgd(net, accumulate, backend=ranks.backend)
+    backends.broadcast(ranks, trainer)
     before = weights_of(net)
     net.hybridize()
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
@@ -85,21 +85,21 @@ def validated(squares, batch_size, ranks=ONE_PROCESS):
 def momentum(ranks):
     """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere."""
     net = network.build('mobilenet0_25', ['red', 'blue'])
-    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)][:1 if ranks.engine.local_rank is not None else 2])
-    trainer = sgd(net, engine=ranks.engine)
+    net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)][:1 if ranks.backend.local_rank is not None else 2])
+    trainer = sgd(net, backend=ranks.backend)
     if ranks.rank == 0:
         for updater in trainer._updaters:
             for index, parameter in enumerate(trainer._params):
                 if parameter.grad_req != 'null':
                     updater.states[index] = mx.nd.full(parameter.shape, index)
-    backends.spread(ranks, trainer)
+    backends.broadcast(ranks, trainer)
     return {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
             for index, state in updater.states.items()}
 
 
 def main():
-    root, out, engine, batch_size, count, mode, *slow = sys.argv[1:]
-    with backends.join(engine == 'horovod', 'device' if engine == 'horovod' else engine) as ranks:
+    root, out, backend, batch_size, count, mode, *slow = sys.argv[1:]
+    with backends.join(backend == 'horovod', 'device' if backend == 'horovod' else backend) as ranks:
         if mode == 'validate':
             result = validated(root, int(batch_size), ranks)
         elif mode == 'momentum':

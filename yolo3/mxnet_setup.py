@@ -4,6 +4,8 @@ import importlib.metadata
 import os
 import sys
 
+from yolo3.cli import UserError, fail
+from yolo3.distributed.dmlc import check_environment
 from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, usable_cpus
 
 
@@ -31,6 +33,11 @@ def keep_memory():
 
 
 keep_memory()
+if os.environ.get('DMLC_ROLE', 'worker') != 'worker':  # importing MXNet then runs a server or the scheduler to its end
+    try:
+        check_environment()
+    except UserError as error:
+        fail(error)
 # MXNet itself would take half of what the machine has. Horovod's processes of one host share it.
 os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cpus() // int(os.environ.get('HOROVOD_LOCAL_SIZE', 1)))))
 # The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
