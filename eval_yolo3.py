@@ -103,8 +103,9 @@ def detector(args):
 
     def batches_of(images, sizes):
         # This forks the workers, so nothing is on a GPU yet.
-        loaders = [loader.val_loader(images, size, args.batch_size, args.num_workers, devices[0].device_type == 'gpu')
-                   for size in sizes]
+        on_gpu = devices[0].device_type == 'gpu'
+        loaders = [loader.val_loader(images, size, args.batch_size, pin_memory=on_gpu) for size in sizes]
+        loader.start_workers(args.num_workers, *loaders)
         net.collect_params().reset_ctx(devices)
         return loaders
     return info, batches_of, functools.partial(detect.evaluate, net, devices=devices,

@@ -1,5 +1,5 @@
 """Checkpoints: whole or not at all, without pickle, and what does not fit is said."""
-import argparse
+import dataclasses
 import os
 import zipfile
 
@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 
 from yolo3.mxnet_setup import mx
-import train_yolo3_mobilenet as training
+from steps import flags, sgd
 from yolo3 import checkpoint, network
 from yolo3.cli import RunError, UserError
-from yolo3.distributed.backends import OneProcess
+from yolo3.distributed.group import ONE_PROCESS
 from yolo3.log import LOSSES
 
-STATE = {'epoch': 1, 'batch': 7, 'losses': None, 'best_map': -1.0, 'settings': {'--seed': 1},
-         'history': [dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)]}
+STATE = checkpoint.State(epoch=1, batch=7, losses=None, best_map=-1.0, settings={'--seed': 1},
+                         history=[dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)])
 
 
 def run(classes=('a', 'b'), devices=(mx.cpu(),), momentum=0.9):
     net = network.build('mobilenet0_25', list(classes))
     net.collect_params().reset_ctx(list(devices))
-    return net, training.build_trainer(argparse.Namespace(no_wd=False, lr=1e-3, momentum=momentum, wd=5e-4, amp=False,
-                                                          accumulate=1), net, OneProcess('device'))
+    args = flags(devices)
+    args.momentum = momentum
+    return net, sgd(net, args)
 
 
 def step(net, trainer, devices=(mx.cpu(),), seed=1):
@@ -42,7 +43,7 @@ def test_weights_momentum_and_state_come_back(tmp_path):
     path = str(tmp_path / 'run.npz')
     net, trainer = run()
     step(net, trainer)
-    state = dict(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5])
+    state = dataclasses.replace(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5])
     checkpoint.save(path, net, trainer, state)
     again, other_trainer = run()
     assert checkpoint.load(path, again, other_trainer) == state
@@ -110,20 +111,20 @@ def saved_twice(tmp_path, keep=2):
     checkpoint.save(path, net, trainer, STATE, keep)
     weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     step(net, trainer)
-    checkpoint.save(path, net, trainer, dict(STATE, batch=9), keep)
+    checkpoint.save(path, net, trainer, dataclasses.replace(STATE, batch=9), keep)
     return path, net, trainer, weights
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     path, net, trainer, weights = saved_twice(tmp_path)
     with open(path, 'r+b') as file:
         file.seek(os.path.getsize(path) // 2)
         file.write(b'damage')
-    told = []
-    assert checkpoint.load(path, net, trainer, 2, told.append) == STATE
+    assert checkpoint.load(path, net, trainer, 2) == STATE
     for name, parameter in net._collect_params_with_prefix().items():
         np.testing.assert_array_equal(parameter.data().asnumpy(), weights[name])
-    assert len(told) == 1 and path in told[0] and '.damaged' in told[0]
+    told, = [record.getMessage() for record in caplog.records]
+    assert path in told and '.damaged' in told
     assert sorted(os.listdir(tmp_path)) == ['run.1.npz', 'run.npz.damaged']
 
 
@@ -131,11 +132,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
 def test_the_last_are_kept(tmp_path, keep):
     path, net, trainer, _ = saved_twice(tmp_path, keep)
     for batch in 11, 13:
-        checkpoint.save(path, net, trainer, dict(STATE, batch=batch), keep)
+        checkpoint.save(path, net, trainer, dataclasses.replace(STATE, batch=batch), keep)
     assert sorted(os.listdir(tmp_path)) == sorted(['run.npz', 'run.1.npz', 'run.2.npz'][:keep])
     batches = []
     for name in checkpoint.existing(path, keep):
-        batches.append(checkpoint.load(name, net, trainer, 1)['batch'])
+        batches.append(checkpoint.load(name, net, trainer, 1).batch)
     assert batches == [13, 11, 9][:keep]
 
 
@@ -151,8 +152,8 @@ def test_stopped_in_a_rename_one_is_there(tmp_path, monkeypatch, fails):
         real(source, target)
     monkeypatch.setattr(os, 'replace', replace)
     with pytest.raises(OSError):
-        checkpoint.save(path, net, trainer, dict(STATE, batch=11))
-    assert checkpoint.load(path, net, trainer)['batch'] == 9
+        checkpoint.save(path, net, trainer, dataclasses.replace(STATE, batch=11))
+    assert checkpoint.load(path, net, trainer).batch == 9
 
 
 def test_the_checksum_covers_what_the_zip_checks_do_not(tmp_path):
@@ -171,7 +172,7 @@ def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
     list(net.collect_params().values())[3].data()[:] = float('nan')
     with pytest.raises(RunError, match='finite'):
         checkpoint.save(path, net, trainer, STATE)
-    assert checkpoint.load(path, net, trainer)['batch'] == 9 and len(os.listdir(tmp_path)) == 2
+    assert checkpoint.load(path, net, trainer).batch == 9 and len(os.listdir(tmp_path)) == 2
 
 
 def test_a_bomb_is_not_inflated(tmp_path):
@@ -187,7 +188,7 @@ def test_a_bomb_is_not_inflated(tmp_path):
 def test_a_state_of_something_else_is_refused(tmp_path, change):
     path = str(tmp_path / 'run.npz')
     net, trainer = run()
-    checkpoint.save(path, net, trainer, dict(STATE, **change))
+    checkpoint.save(path, net, trainer, dataclasses.replace(STATE, **change))
     with pytest.raises(UserError, match='run.npz'):
         checkpoint.load(path, net, trainer)
 
@@ -219,5 +220,5 @@ def test_running_statistics_are_one_for_all_devices():
     mean, = net.collect_params('.*mobilenet.*_batchnorm0_running_mean').values()
     mean.data(mx.cpu(0))[:] = 1
     mean.data(mx.cpu(1))[:] = 3
-    checkpoint.average_running_statistics(net)
+    network.average_running_statistics(net, ONE_PROCESS)
     assert (mean.data(mx.cpu(0)).asnumpy() == 2).all() and (mean.data(mx.cpu(1)).asnumpy() == 2).all()

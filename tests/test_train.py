@@ -1,28 +1,29 @@
 """Training: any number of devices gives one result, a resumed run is the run, logs and files are the original's."""
 import argparse
 import json
-import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from conftest import ROOT
-from steps import blocks, sgd, steps, weights_of
+from steps import blocks, flags, sgd, steps
 from yolo3.mxnet_setup import mx
 from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon.nn import BatchNorm
 
 import train_yolo3_mobilenet as training
 from yolo3 import network, weights
-from yolo3.cli import RunError, UserError
+from yolo3.cli import UserError
 from yolo3.data.datasets import VOCDetection
-from yolo3.data.loader import Requests, train_loader
-from yolo3.data.anchors import ANCHORS
+from yolo3.data.loader import train_loader
+from yolo3.data.sampler import TrainSampler, mixup_partner
+from yolo3.data.anchors import ANCHORS, choose_anchors
 from yolo3.distributed.group import ONE_PROCESS
 from yolo3.data.targets import DenseTargets
 
@@ -134,20 +135,25 @@ def test_eval_gives_the_numbers_of_training(straight, squares, run, tmp_path):
 
 
 def args(**changes):
-    values = dict(lr=0.1, warmup_lr=0.01, warmup_epochs=2, lr_mode='step', lr_decay=0.1, decay_epochs=[6, 8], epochs=10)
+    values = dict(lr=0.1, warmup_lr=0.01, warmup_epochs=2, lr_mode='step', lr_decay=0.1, lr_decay_epoch=[6, 8],
+                  epochs=10)
     return argparse.Namespace(**dict(values, **changes))
 
 
-@pytest.mark.parametrize('mode', ['step', 'poly', 'cosine'])
+@pytest.mark.parametrize('mode', ['step', 'linear', 'poly', 'cosine'])
 def test_learning_rate_follows_gluoncv(mode):
     batches = 1000
     stock = LRSequential([
         LRScheduler('linear', base_lr=0.01, target_lr=0.1, nepochs=2, iters_per_epoch=batches),
-        # GluonCV counts decay epochs from the end of the warmup: the two less here make them absolute.
+        # LRSequential counts decay epochs from the end of the warmup, so GluonCV's script takes the warmup off them.
         LRScheduler(mode, base_lr=0.1, nepochs=8, iters_per_epoch=batches, step_epoch=[4, 6], step_factor=0.1,
                     power=2)])
     for batch in range(0, 10 * batches, 7):
         assert training.learning_rate(args(lr_mode=mode), batch / batches) == pytest.approx(stock(batch), abs=2e-4)
+
+
+def test_a_constant_learning_rate():
+    assert [training.learning_rate(args(lr_mode='constant'), epoch) for epoch in (0, 2, 9)] == [0.01, 0.1, 0.1]
 
 
 def test_decay_epochs_are_absolute():
@@ -155,13 +161,18 @@ def test_decay_epochs_are_absolute():
     np.testing.assert_allclose(rates, [0.01, 0.0325, 0.055, 0.0775, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def cpus(count):
+    """What stands in for as many GPUs."""
+    return [mx.cpu(number) for number in range(count)]
+
+
 @pytest.mark.parametrize('batch_size', [8, 7])
 def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
-    before, one = steps(squares, 1, batch_size)
+    before, one = steps(squares, flags(), batch_size)
     moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
     size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
     for count in 2, 4:
-        _, many = steps(squares, count, batch_size)
+        _, many = steps(squares, flags(cpus(count)), batch_size)
         apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
         print('devices %d: relative difference %.1e, moved %.1e' % (count, apart / size, moved / size))
         assert apart < 1e-5 * size and moved > 1e-3 * size
@@ -169,8 +180,8 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
 
 @pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
 def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
-    before, whole = steps(squares, 1, 8)
-    _, split = steps(squares, devices, 8, accumulate=parts)
+    before, whole = steps(squares, flags(), 8)
+    _, split = steps(squares, flags(cpus(devices), parts), 8)
     size = np.sqrt(sum((value ** 2).sum() for name, value in whole.items() if 'offset' not in name))
     apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split,
         before)]
@@ -187,77 +198,87 @@ def state_of(net, trainer):
 @pytest.mark.parametrize('device_count, accumulate', [(1, 1), (2, 1), (1, 2)])
 def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, accumulate):
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
-    batches = list(train_loader(images, Requests(len(images), 4, [64], seed=1, samples_per_epoch=12), num_workers=0))
-    devices = [mx.cpu(number) for number in range(device_count)]
-    states = []
+    batches = list(train_loader(images, TrainSampler(len(images), 4, [64], seed=1, samples_per_epoch=12)))
+    args, states = flags(cpus(device_count), accumulate), []
     for bad in False, True:
         mx.random.seed(3)
         net = network.build('mobilenet0_25', ['red', 'blue'])
-        net.collect_params().reset_ctx(devices)
+        net.collect_params().reset_ctx(args.devices)
         net.hybridize()
-        trainer, targets = sgd(net, accumulate), DenseTargets(2)
+        trainer, targets = sgd(net, args), DenseTargets(2)
         for number, batch in enumerate(batches):
             if bad and number == 1:
-                broken = [array.copy() for array in batch]
-                broken[2][3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
+                broken = batch.targets.copy()
+                broken[3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
                 before = state_of(net, trainer)
-                losses, totals = training.train_step(net, targets, broken, devices, trainer, accumulate=accumulate)
+                losses, totals = training.train_step(net, targets, batch._replace(targets=broken), trainer, args,
+                                                     ONE_PROCESS)
                 assert losses.shape == (4, 4) and np.isfinite(losses).all(axis=0).tolist() == [True] * 3 + [False]
                 assert not np.isfinite(totals).all()
                 assert_same(state_of(net, trainer), before)
-            _, totals = training.train_step(net, targets, batch, devices, trainer, accumulate=accumulate)
+            _, totals = training.train_step(net, targets, batch, trainer, args, ONE_PROCESS)
             assert np.isfinite(totals).all()
         states.append(state_of(net, trainer))
     assert_same(*states)
 
 
-def epoch_with_bad_losses(squares, monkeypatch, bad, most):
-    """Train an epoch of 5 batches, of which the losses of those numbers are not finite; returns state and network."""
-    real, calls = training.forward_backward, []
+def train_with_bad_losses(run, squares, folder, bad):
+    """Train an epoch of 5 batches in which the losses of those numbers are not finite."""
+    real, calls = training.train_step, []
 
-    def forward_backward(*args):
+    def train_step(net, targets, batch, *rest):
         calls.append(len(calls))
-        return [array * float('nan') if calls[-1] in bad else array for array in real(*args)]
-    monkeypatch.setattr(training, 'forward_backward', forward_backward)
-    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
-    flags = training.parse_args(['--batch-size', '4', '--max-bad-batches', str(most), '--mixup', '--no-mixup-epochs',
-        '0'])
-    net = network.build('mobilenet0_25', ['red', 'blue'])
-    state = {'epoch': 0, 'batch': 0, 'losses': None}
-    loader = train_loader(images, Requests(len(images), 4, [64], seed=1), num_workers=0)
-    try:
-        training.train_epoch(flags, net, sgd(net), loader, [mx.cpu()], state, logging.getLogger('test'), ONE_PROCESS)
-    finally:
-        assert np.isfinite(state['losses']).all() and state['losses'][4] == 4 * (state['batch'] - len(bad))
-        assert all(np.isfinite(value).all() for value in weights_of(net).values())
-    return state
+        if calls[-1] in bad:
+            rows = batch.targets.copy()
+            rows[:, :, 1:3] = float('nan')  # the centres
+            batch = batch._replace(targets=rows)
+        return real(net, targets, batch, *rest)
+    with mock.patch.object(training, 'train_step', train_step):
+        return run(SCRIPT, '--dataset-root', squares, *TINY, '-j', 0, '--mixup', '--no-mixup-epochs', 0, '--epochs', 1,
+                   '--save-prefix', '%s/' % folder)
 
 
-def test_bad_batches_are_named_and_survived(squares, monkeypatch, caplog):
-    assert epoch_with_bad_losses(squares, monkeypatch, [1, 3], 2)['batch'] == 5
-    lines = [record.getMessage() for record in caplog.records if 'not finite' in record.getMessage()]
+def test_bad_batches_are_named_and_survived(squares, run, tmp_path):
+    result = train_with_bad_losses(run, squares, tmp_path, [1, 3])
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if 'not finite' in line]
     assert len(lines) == 2 and '[Batch 1]' in lines[0] and '[Batch 3]' in lines[1]
-    requests = Requests(22, 4, [64], seed=1)
+    sampler = TrainSampler(22, 4, [64, 96], seed=233)
     for line, number in zip(lines, (1, 3)):
-        for request in requests.batch(number, True):
-            assert 'trainval_%02d.jpg mixed with' % request.index in line
+        for spec in sampler.batch(number, mixup=True):
+            partner = mixup_partner(spec, np.random.default_rng(spec.seed), 22)[1]
+            has_objects = spec.index % 3 or partner % 3  # only these have a centre to spoil
+            assert bool(has_objects) == ('trainval_%02d.jpg mixed with' % spec.index in line)
+    for name, array in saved(tmp_path / 'yolo3_mobilenet0_25_voc_0000_0.0000.params').items():
+        assert np.isfinite(array).all(), name
 
 
-def test_too_many_bad_batches_end_the_run(squares, monkeypatch):
-    with pytest.raises(RunError, match='3 batches .*--max-bad-batches.*--lr'):
-        epoch_with_bad_losses(squares, monkeypatch, [0, 1, 2], 2)
+def test_too_many_bad_batches_end_the_training(squares, run, tmp_path, monkeypatch):
+    monkeypatch.setattr('yolo3.run.MOST_BAD_BATCHES', 2)
+    result = train_with_bad_losses(run, squares, tmp_path, [0, 1, 2])
+    assert result.returncode == 1
+    assert re.search('epoch 0 had 3 batches with a loss that is not finite.*--lr', result.stderr.splitlines()[-1])
+    result = run(SCRIPT, '--dataset-root', squares, *TINY, '--epochs', 1, '--save-prefix', '%s/' % tmp_path, '--resume',
+                 'auto')
+    assert result.returncode == 0 and 'at epoch 0, batch 3' in result.stderr, result.stderr
 
 
 def test_no_wd_spares_biases_and_batch_norm():
     net = network.build('mobilenet0_25', ['a'])
-    sgd(net, no_wd=True)
+    sgd(net, flags(no_wd=True))
     for name, parameter in net.collect_params().items():
         assert parameter.wd_mult == (0 if re.search('beta|gamma|bias', name) else 1), name
 
 
+def built(*arguments, classes=('a', 'b'), devices=1, anchors=ANCHORS):
+    """What `build_network` makes with these flags, on as many devices."""
+    args = training.parse_args(['--network', 'mobilenet0_25', '--no-pretrained-base', *arguments])
+    args.devices = cpus(devices)
+    return training.build_network(args, list(classes), anchors)
+
+
 def test_syncbn_on_the_cpu_falls_back(caplog):
-    flags = training.parse_args(['--syncbn', '--no-pretrained-base', '--network', 'mobilenet0_25', '--gpus', ''])
-    net = training.build_network(flags, ['a'], ANCHORS, [mx.cpu(0), mx.cpu(1)], logging.getLogger('test'))
+    net = built('--syncbn', devices=2)
     assert 'plain batch norm' in caplog.text
     assert not [block for block in blocks(net) if 'SyncBatchNorm' in type(block).__name__]
 
@@ -270,9 +291,8 @@ def test_syncbn_shares_statistics_over_gpus():
 
 
 def test_label_smoothing_reaches_the_targets():
-    flags = training.parse_args(['--label-smooth', '--no-pretrained-base', '--network', 'mobilenet0_25'])
-    net = training.build_network(flags, ['a', 'b'], ANCHORS, [mx.cpu()], None)
-    assert net._target_generator._label_smooth is True
+    assert built('--label-smooth')._target_generator._label_smooth is True
+    assert built()._target_generator._label_smooth is False
 
 
 def test_the_originals_commands_parse():
@@ -282,19 +302,24 @@ def test_the_originals_commands_parse():
             '--lr-decay-epoch 220,250 --epochs 280 --syncbn --warmup-epochs 2 --mixup --no-mixup-epochs 20 '
             '--label-smooth --no-wd')
     assert training.parse_args(voc.split()).sizes == list(range(320, 609, 32))
-    flags = training.parse_args(coco.split())
-    assert flags.decay_epochs == [220, 250] and flags.mixup and flags.label_smooth and flags.no_wd
-    assert flags.prefix == 'yolo3_mobilenet1_0_coco'
+    args = training.parse_args(coco.split())
+    assert args.lr_decay_epoch == [220, 250] and args.mixup and args.label_smooth and args.no_wd
+    assert args.prefix == 'yolo3_mobilenet1_0_coco'
 
 
-def test_out_of_memory_names_size_batch_and_remedy(monkeypatch, squares, tmp_path):
+def test_the_spellings_of_gluoncv_and_the_original_parse():
+    args = training.parse_args('--dataset VOC --network mobilenet1.0 --lr-mode linear'.split())
+    assert (args.dataset, args.network, args.prefix) == ('voc', 'mobilenet1_0', 'yolo3_mobilenet1_0_voc')
+
+
+def test_out_of_memory_names_size_batch_and_remedy(squares, tmp_path, run, monkeypatch):
     def full(*args):
         raise mx.base.MXNetError('Check failed: err == cudaSuccess (2 vs. 0) : cudaMalloc failed: out of memory')
-    monkeypatch.setattr(training, 'train', full)
-    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--dataset-root', str(squares), *TINY, '-j', '0', '--save-prefix',
-                                      str(tmp_path) + '/', '--accumulate', '2'])
-    with pytest.raises(RunError, match='--batch-size 4 at inputs up to 96 pixels: --accumulate 4'):
-        training.main()
+    monkeypatch.setattr(training, 'train_step', full)
+    result = run(SCRIPT, '--dataset-root', squares, *TINY, '-j', 0, '--save-prefix', '%s/' % tmp_path, '--accumulate',
+                 2)
+    assert result.returncode == 1
+    assert '--batch-size 4 at inputs up to 96 pixels: --accumulate 4' in result.stderr.splitlines()[-1]
 
 
 class Boxes:
@@ -307,35 +332,34 @@ class Boxes:
 def test_anchors_by_hand_by_fit_and_from_the_start(caplog, tmp_path):
     caplog.set_level('INFO')
 
-    def chosen(*flags):
-        return training.choose_anchors(training.parse_args(flags), Boxes(), logging.getLogger('test'))
-    assert chosen() == ANCHORS
+    def chosen(flag, start=''):
+        return choose_anchors(flag, Boxes(), 416, weights.anchors_of_file(start))
+    assert chosen('') == ANCHORS
     numbers = list(range(1, 19))
-    assert chosen('--anchors', ','.join(map(str, numbers))) == [numbers[:6], numbers[6:12], numbers[12:]]
-    fitted = chosen('--anchors', 'auto')
+    assert chosen(','.join(map(str, numbers))) == [numbers[:6], numbers[6:12], numbers[12:]]
+    fitted = chosen('auto')
     assert sorted(np.reshape(fitted, (-1, 2)).tolist()) == sorted(Boxes().extents(416)[:9])
     assert "1.000, with COCO's" in caplog.text
     net = network.build('mobilenet0_25', ['red', 'blue'], anchors=fitted)
     path = str(tmp_path / 'a.params')
     weights.save_detector(net, path, network='mobilenet0_25', classes=['red', 'blue'], dataset='voc', data_shape=64,
                           anchors=network.anchors_of(net))
-    assert network.anchors_of(weights.load_detector(path)[0]) == fitted == chosen('--pretrained', path)
-    flags = training.parse_args(['--pretrained', path, '--network', 'mobilenet0_25', '--anchors', 'auto'])
+    assert network.anchors_of(weights.load_detector(path)[0]) == fitted == chosen('', path)
     for anchors in fitted, ANCHORS:
-        other = training.build_network(flags, ['blue', 'green'], anchors, [mx.cpu()], logging.getLogger('test'))
+        other = built('--pretrained', path, '--anchors', 'auto', classes=['blue', 'green'], anchors=anchors)
         assert network.anchors_of(other) == anchors
 
 
-@pytest.mark.parametrize('flags', [['--anchors', '1,2,3'], ['--anchors', '0' + ',1' * 17], ['--anchors', 'x']])
-def test_wrong_anchors_are_named(flags):
+@pytest.mark.parametrize('flag', ['1,2,3', '0' + ',1' * 17, 'x'])
+def test_wrong_anchors_are_named(flag):
     with pytest.raises(UserError, match='--anchors'):
-        training.choose_anchors(training.parse_args(flags), Boxes(), None)
+        choose_anchors(flag, Boxes(), 416, ANCHORS)
 
 
 @pytest.mark.parametrize('flags', [
     ['--data-shape', '400'], ['--min-shape', '352', '--max-shape', '320'], ['--batch-size', '0'], ['--epochs', '0'],
-    ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'linear'], ['--batch-size', 'x'], ['--nope'],
-    ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--max-bad-batches', '-1'],
+    ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'exponential'], ['--batch-size', 'x'],
+    ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
     ['--on-bad-image', 'ignore'], ['--start-epoch', '-1']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
@@ -350,12 +374,12 @@ def test_wrong_flags_are_named(flags):
     (['--train-splits', '2007_nothing'], 'nothing'),
     (['--batch-size', '100'], '--batch-size'),
     (['--amp'], '--amp'),
-    (['--save-prefix', os.path.join(ROOT, 'pytest.ini', 'x')], '--save-prefix'),
+    (['--save-prefix', os.path.join(ROOT, 'README.md', 'x')], '--save-prefix'),
     (['--resume', 'nowhere.params'], 'nowhere.params'),
     (['--pretrained', 'nowhere.params'], 'nowhere.params'),
-    (['--resume', os.path.join(ROOT, 'pytest.ini')], 'pytest.ini'),
-    (['--backbone-params', os.path.join(ROOT, 'pytest.ini')], 'pytest.ini'),
-    (['--backbone-params', os.path.join(ROOT, 'pytest.ini'), '--resume', 'auto'], 'pytest.ini')])  # nothing to resume
+    (['--resume', os.path.join(ROOT, 'README.md')], 'README.md'),
+    (['--backbone-params', os.path.join(ROOT, 'README.md')], 'README.md'),
+    (['--backbone-params', os.path.join(ROOT, 'README.md'), '--resume', 'auto'], 'README.md')])  # nothing to resume
 def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
     result = run(SCRIPT, '--dataset-root', squares, *TINY, *flags, '--epochs', '1', cwd=str(tmp_path))
     assert result.returncode == 2
@@ -364,10 +388,9 @@ def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
 
 
 def test_fewer_images_a_batch_than_devices(monkeypatch):
-    monkeypatch.setattr(training.runtime, 'devices', lambda *args: [mx.cpu(number) for number in range(8)])
-    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--batch-size', '4'])
+    monkeypatch.setattr(training, 'contexts', lambda *args: cpus(8))
     with pytest.raises(UserError, match='--batch-size 4 is smaller than the 8 devices'):
-        training.main()
+        training.main(['--batch-size', '4'])
 
 
 def test_sigint_during_validation_keeps_the_epoch(squares, run, tmp_path):

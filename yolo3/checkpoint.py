@@ -1,27 +1,44 @@
-"""Save and resume a training run exactly: weights, momentum and where it stood, in one file that holds no pickle."""
+"""Save and load a training exactly: weights, momentum and where it stood, in one file that holds no pickle."""
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
+import logging
 import os
 import zipfile
 
 import numpy as np
 
 from yolo3.mxnet_setup import mx
-from yolo3 import network
-from yolo3.cli import RunError, UserError
+
 from yolo3.atomic import replacing, sync
+from yolo3.cli import RunError, UserError
 from yolo3.log import LOSSES
-from yolo3.distributed.group import ONE_PROCESS
+
+logger = logging.getLogger('yolo3')
+
+
+@dataclasses.dataclass
+class State:
+    """Where a training stands: with the weights, the momentum and batch norm's statistics, all that a checkpoint holds.
+
+    The order of the images, mixup and all other random numbers follow from the seed and the number of the batch.
+    """
+    epoch: int  # under way, or the next
+    batch: int  # the next, counted from the start of training
+    losses: list  # in this epoch so far: the sums of the four losses, and of how many images; None at its start
+    best_map: float  # of all validations; -1 before the first
+    history: list  # for each epoch {'epoch', 'lr', the four losses, and 'mAP' if it was validated}
+    settings: dict  # {flag: value} that must stay the same for the training to continue exactly
 
 
 def save(path, net, trainer, state, keep=2):
-    """Write weights, momentum and `state` (a dict for JSON) to `path`, a NumPy .npz, replacing it whole.
+    """Write weights, momentum and the State to `path`, a NumPy .npz, replacing it whole.
 
     Only batch norm's running statistics differ between the devices, and are kept for each. The `keep` - 1 files before
-    it are kept, under the names of `versions`. Raises OSError where it cannot be written, and RunError where the
-    weights are no longer finite; the files are then as they were.
+    it are kept, under the names of `versions`. Raises OSError if it cannot be written, and RunError if the weights are
+    no longer finite; the files are then as they were.
     """
     arrays = {'weight/%d/%s' % (number, name): array.asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()
@@ -33,9 +50,9 @@ def save(path, net, trainer, state, keep=2):
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RunError('the weights are no longer finite numbers, so %s stays as it was: go on from it with '
                        '--resume auto, and a lower --lr or a longer --warmup-epochs' % path)
-    arrays['state'] = np.frombuffer(json.dumps(state).encode(), 'uint8')
+    arrays['state'] = np.frombuffer(json.dumps(dataclasses.asdict(state)).encode(), 'uint8')
     arrays['checksum'] = checksum(arrays)
-    # In memory first: where a disk is full, NumPy leaves a half-open archive that complains when it is collected.
+    # In memory first: if the disk is full, NumPy leaves a half-open archive that complains when it is collected.
     content = io.BytesIO()
     np.savez(content, **arrays)
     with replacing(path) as temporary:
@@ -48,11 +65,11 @@ def save(path, net, trainer, state, keep=2):
                 os.replace(newer, older)
 
 
-def load(path, net, trainer, keep=2, warn=None):
-    """Put the weights and momentum of the file at `path` into `net` and `trainer`; returns its state.
+def load(path, net, trainer, keep=2):
+    """Put the weights and momentum of the file at `path` into `net` and `trainer`; returns its State.
 
-    Where it is damaged, `warn(message)` says so, it is set aside, and the newest sound one of the `versions` is taken.
-    Raises UserError where there is none, or it is from another network.
+    A damaged file is set aside with a warning, and the newest sound one of the `versions` is taken. Raises UserError if
+    there is none, or it is from another network.
     """
     names = existing(path, keep)
     for name in names:
@@ -60,13 +77,12 @@ def load(path, net, trainer, keep=2, warn=None):
             arrays = read(name)
             state = checked(json.loads(arrays.pop('state').tobytes().decode()))
         except Exception as error:  # NumPy and zipfile raise nearly anything where bytes are damaged
-            problem = '%s is not a whole checkpoint of this project (%s)' % (name, error)
+            problem = '%s is damaged or not a training checkpoint (%s)' % (name, error)
             if name == names[-1]:
                 raise UserError('--resume: ' + problem)
             with contextlib.suppress(OSError):
                 os.replace(name, name + '.damaged')
-            if warn:
-                warn('%s: set aside as %s.damaged, going back to the one before' % (problem, name))
+            logger.warning('%s: set aside as %s.damaged; going back to the checkpoint before', problem, name)
         else:
             put(name, arrays, net, trainer)
             return state
@@ -76,7 +92,7 @@ def load(path, net, trainer, keep=2, warn=None):
 def read(path):
     """The arrays in the checkpoint file at `path`, their checksum verified. Raises ValueError and others."""
     with zipfile.ZipFile(path) as archive:
-        # Ours are not compressed, so a small file of a stranger cannot become a large one in memory.
+        # Ours are not compressed, so a small untrusted file cannot become a large one in memory.
         if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
             raise ValueError('it declares more than it holds')
     with np.load(path, allow_pickle=False) as file:
@@ -96,7 +112,7 @@ def checksum(arrays):
 
 
 def checked(state):
-    """`state`, or ValueError where it is not one of a training run."""
+    """The State in a dict read from a checkpoint. Raises ValueError and others if it is not one."""
     def number(value, kinds=(int, float)):
         return isinstance(value, kinds) and not isinstance(value, bool)
 
@@ -105,21 +121,21 @@ def checked(state):
             and (state['losses'] is None or len(state['losses']) == 5 and all(map(number, state['losses'])))
             and all(entry.keys() >= {'epoch', 'lr', *LOSSES} and all(map(number, entry.values()))
                     for entry in state['history'])):
-        raise ValueError('its state is none of a training run')
-    return state
+        raise ValueError('its state is not of a training')
+    return State(**state)
 
 
 def put(path, arrays, net, trainer):
-    """Put what `read` gave for `path` into `net` and `trainer`. Raises UserError where it does not fit."""
+    """Put what `read` gave for `path` into `net` and `trainer`. Raises UserError if it does not fit."""
     parameters = net._collect_params_with_prefix()
     shapes = {name[len('weight/0/'):]: array.shape for name, array in arrays.items() if name.startswith('weight/0/')}
     if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
-        raise UserError('--resume: %s is from a network of other --network or --classes' % path)
+        raise UserError('--resume: %s is from another --network or other --classes' % path)
     for name, array in arrays.items():
         kind, *rest = name.split('/')  # 'weight/0/NAME' or 'momentum/NAME/0'
         if array.dtype.kind != 'f' or array.shape != shapes.get(
                 ((rest[::-1] if kind == 'weight' else rest) or [''])[0]):
-            raise UserError('--resume: %s holds %s, which is of another type or shape than here' % (path, name))
+            raise UserError('--resume: %s holds %s with another type or shape than here' % (path, name))
     for name, parameter in parameters.items():
         for number, array in enumerate(parameter.list_data()):
             array[:] = arrays.get('weight/%d/%s' % (number, name), arrays['weight/0/' + name])
@@ -143,22 +159,6 @@ def as_tuple(momentum):
     return () if momentum is None else momentum if isinstance(momentum, tuple) else (momentum,)
 
 
-def average_running_statistics(net, ranks=ONE_PROCESS):
-    """Give all devices of all ranks the mean of their batch norm statistics, as GluonCV writes it to a .params file.
-
-    So what is validated, saved and continued from is one network.
-    """
-    parameters = net.collect_params('.*running_(mean|var)').values()
-    if ranks.size == 1 and all(len(parameter.list_ctx()) == 1 for parameter in parameters):
-        return
-    means = [parameter._reduce() for parameter in parameters]
-    if ranks.size > 1:
-        whole = ranks.sum(np.concatenate([mean.asnumpy() for mean in means])) / ranks.size
-        network.restore(means, mx.nd.array(whole))
-    for parameter, mean in zip(parameters, means):
-        parameter.set_data(mean)
-
-
 def path(prefix):
     """Where the run whose files begin with `prefix` keeps its checkpoint."""
     return prefix + '_last.npz'
@@ -170,13 +170,13 @@ def versions(path, keep):
 
 
 def existing(path, keep=2):
-    """Those of the `versions` that there are."""
+    """The `versions` that exist."""
     return [name for name in versions(path, keep) if os.path.exists(name)]
 
 
 def require_same(path, old, new):
-    """Raise UserError where `new` settings differ from the `old` ones of the checkpoint at `path`."""
+    """Raise UserError if the `new` settings differ from the `old` ones of the checkpoint at `path`."""
     for name, value in new.items():
         if old.get(name) != value:
-            raise UserError('--resume: %s was made with %s %s, not %s: give the same, or another --save-prefix'
+            raise UserError('--resume: %s was made with %s %s, not %s: use the same, or another --save-prefix'
                             % (path, name, old.get(name), value))

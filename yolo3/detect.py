@@ -41,16 +41,15 @@ class OuterNMS(gluon.HybridBlock):
         return [found.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))]
 
 
-def evaluate(net, batches, metric, size, devices, score_floor=SCORE_FLOOR, ranks=ONE_PROCESS):
+def evaluate(net, batches, metric, size, devices, ranks=ONE_PROCESS, score_floor=SCORE_FLOOR):
     """The value of `metric` for `net` over `batches` of a `val_loader` made for `size`: see `yolo3.metrics`.
 
     With several ranks each has batches of its own, and the value is at rank 0; None at the others.
     """
     net = prepare(net, score_floor)
     detections = []
-    for images, facts in batches:
-        facts = facts.asnumpy()
-        for (index, width, height), found in zip(facts, forward(net, images, devices)):
+    for batch in batches:
+        for (index, width, height), found in zip(batch.originals.asnumpy(), forward(net, batch.images, devices)):
             ids, scores, boxes = found
             detections.append((int(index), ids, scores, to_original(boxes, size, width, height)))
     shares = ranks.gather(packed(detections))

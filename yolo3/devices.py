@@ -4,7 +4,7 @@ import ctypes
 
 from yolo3.mxnet_setup import mx
 
-from yolo3.cli import UserError
+from yolo3.cli import RunError, UserError
 
 OLDEST_DRIVER = 11000  # any for CUDA 11 runs what was made for 11.2
 
@@ -67,12 +67,6 @@ def gpu_numbers(gpus, found, gpu_build, driver):
     return numbers
 
 
-def out_of_memory(error):
-    """Whether an error of MXNet says that a GPU's memory or the main memory is too small."""
-    return any(word in str(error) for word in ('out of memory', 'CUDNN_STATUS_ALLOC_FAILED', 'bad_alloc',
-                                               'Failed to allocate'))
-
-
 def contexts(gpus, local_rank=None):
     """The contexts that `--gpus` names: '0,1' two GPUs, '' the CPU, None the first GPU or, without one, the CPU.
 
@@ -87,6 +81,42 @@ def contexts(gpus, local_rank=None):
         return [mx.cpu()]
     numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA'), driver_version())
     if local_rank is not None and local_rank >= len(numbers):
-        raise UserError('--gpus %s: names none for process %d of this host: as many as there are processes'
-                        % (gpus, local_rank + 1))
+        raise UserError('--gpus %s lists %d GPUs, but this host runs %d processes or more: list one for each'
+                        % (gpus, len(numbers), local_rank + 1))
     return [mx.gpu(number) for number in (numbers if local_rank is None else [numbers[local_rank]])] or [mx.cpu()]
+
+
+def check_devices(args, group):
+    """Raise UserError if the flags of a training, `args`, with its `devices`, cannot be followed on them.
+
+    A part of a batch needs an image for each device of all processes of `group`; mixed precision needs GPUs.
+    """
+    if args.amp and args.devices[0].device_type == 'cpu':
+        raise UserError('--amp needs GPUs: leave it out, or give --gpus')
+    devices = int(group.sum([len(args.devices)])[0])
+    if args.batch_size // args.accumulate < devices:
+        parts = ' in %d parts (--accumulate)' % args.accumulate if args.accumulate > 1 else ''
+        raise UserError('--batch-size %d%s is smaller than the %d devices' % (args.batch_size, parts, devices))
+
+
+@contextlib.contextmanager
+def explain_memory(args):
+    """Turn MXNet's error for a GPU or a machine with too little memory into a RunError that says what helps.
+
+    args: the flags of the training.
+    """
+    try:
+        yield
+    except mx.base.MXNetError as error:
+        if not out_of_memory(error):
+            raise
+        raise RunError('out of memory on %s with --batch-size %d at inputs up to %d pixels: --accumulate %d computes '
+                       'the same batch in parts, a smaller --max-shape needs less too; --resume auto goes on from the '
+                       'last checkpoint' % (args.gpus and '--gpus ' + args.gpus or 'the CPU', args.batch_size,
+                                            max(args.sizes + [args.data_shape]), 2 * args.accumulate))
+
+
+def out_of_memory(error):
+    """Whether an error of MXNet says that a GPU's memory or the main memory is too small."""
+    return any(word in str(error) for word in ('out of memory', 'CUDNN_STATUS_ALLOC_FAILED', 'bad_alloc',
+                                               'Failed to allocate'))

@@ -1,20 +1,23 @@
-"""What a run shows of itself: log lines in the original's format, progress bars, curves and TensorBoard scalars."""
+"""What a training says while it runs: log lines in the original's format, and progress bars."""
+import itertools
 import logging
 import os
 import sys
+import time
 from logging.handlers import WatchedFileHandler
 
 import numpy as np
 from tqdm import tqdm
 
 from yolo3.cli import UserError, make_output_folder
-from yolo3.atomic import replacing
+
+logger = logging.getLogger('yolo3')
 
 LOSSES = ('ObjLoss', 'BoxCenterLoss', 'BoxScaleLoss', 'ClassLoss')
 
 
 class _FileHandler(WatchedFileHandler):
-    """Appends to a file, makes it anew where it was removed, and says once where it cannot."""
+    """Appends to a file, and says once if it cannot. Watched, or the lines after a deletion would go nowhere unsaid."""
 
     _told = False
 
@@ -40,10 +43,9 @@ class _ConsoleHandler(logging.Handler):
 
 
 def start_log(path, rank=0):
-    """The run's logger: bare messages on stderr and appended to the file at `path`, whose folder is made.
+    """Have the logger 'yolo3' write bare messages to stderr and to the end of the file `path`, whose folder is made.
 
-    That of another `rank` than 0 has its warnings on stderr and no file. Raises UserError where the file, or another
-    one beside it, cannot be written.
+    With another `rank` than 0 it writes warnings only, and no file. Raises UserError if the folder is not writable.
     """
     console = _ConsoleHandler()
     handlers = [console]
@@ -56,7 +58,6 @@ def start_log(path, rank=0):
             handlers.append(_FileHandler(path, encoding='utf-8'))
         except OSError as error:
             raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
-    logger = logging.getLogger('yolo3')
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in list(logger.handlers):
@@ -64,83 +65,115 @@ def start_log(path, rank=0):
         handler.close()
     for handler in handlers:
         logger.addHandler(handler)
-    return logger
 
 
 def bar(total, description, unit='img', rank=0):
-    """A progress bar on stderr, at rank 0; where that is a file, a line every half minute instead of a moving one."""
+    """A progress bar on stderr, at rank 0; if that is no terminal, a line every half minute instead of a moving one."""
     return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, leave=False, disable=rank > 0,
                 mininterval=0.5 if sys.stderr.isatty() else 30)
 
 
-def advancing(bar, batches, ranks=1):
-    """Yield from `batches`, moving `bar` on by the images of each, at all of so many ranks."""
+def advancing(bar, batches, processes=1):
+    """Yield from `batches`, moving `bar` on by the images of each, which as many processes have a part of."""
     for batch in batches:
         yield batch
-        bar.update(len(batch[0]) * ranks)
+        bar.update(len(batch[0]) * processes)
 
 
 class LossMeter:
-    """Means of YOLOv3's four losses per sample, going on from `totals` of an earlier meter where they are given."""
+    """Means of YOLOv3's four losses per image, going on from the `totals` of an earlier meter if given.
+
+    `bad_batches` counts those with a loss that is not finite, which are left out.
+    """
 
     def __init__(self, totals=None):
         *sums, self._count = totals or [0] * (len(LOSSES) + 1)
         self._sums = np.array(sums, 'float64')
+        self.bad_batches = 0
 
     def update(self, totals):
-        """totals: the sums of the losses of some samples, and their number, (5,)."""
+        """Take in a batch: the sums of its images' losses, and how many images, (5,). Returns whether all are finite."""
+        if not np.isfinite(totals).all():
+            self.bad_batches += 1
+            return False
         self._sums += totals[:-1]
         self._count += int(totals[-1])
+        return True
 
     def totals(self):
-        """The sums of the losses and the number of samples, as a list of numbers."""
+        """The sums of the losses and the number of images, as a list of numbers."""
         return self._sums.tolist() + [self._count]
 
     def means(self):
         """{name of the loss: mean}."""
         return dict(zip(LOSSES, (self._sums / max(1, self._count)).tolist()))
 
+    def __str__(self):
+        """'ObjLoss=1.234, ...', as in the original's log."""
+        return ', '.join('%s=%.3f' % pair for pair in self.means().items())
 
-def format_losses(means):
-    """'ObjLoss=1.234, ...' as the original's log has it."""
-    return ', '.join('%s=%.3f' % pair for pair in means.items())
 
+class TrainingLog:
+    """What a training says while it runs: the original's log lines, a progress bar, and which images it could not use.
 
-def plot_curves(path, history):
-    """Draw losses, learning rate and mAP over the epochs to the PNG at `path`.
-
-    history: one dict an epoch with 'epoch', 'lr', the four losses, and 'mAP' where it was validated.
+    images: the training set. run: the Run under way. As a context manager it takes the progress bar away.
     """
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(8, 9), constrained_layout=True)
-    epochs = [entry['epoch'] for entry in history]
-    for name in LOSSES:
-        axes[0].plot(epochs, [entry[name] for entry in history], marker='.', label=name)
-    axes[0].set_yscale('log')
-    axes[0].set_ylabel('loss per image')
-    axes[0].legend()
-    axes[1].plot(epochs, [entry['lr'] for entry in history], marker='.', color='tab:gray')
-    axes[1].set_ylabel('learning rate at the end')
-    validated = [entry for entry in history if 'mAP' in entry]
-    axes[2].plot([entry['epoch'] for entry in validated], [entry['mAP'] for entry in validated], marker='.',
-                 color='tab:green')
-    axes[2].set_ylabel('mAP')
-    axes[2].set_xlabel('epoch')
-    axes[2].xaxis.get_major_locator().set_params(integer=True)
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=100)
-    pyplot.close(figure)
+    def __init__(self, args, images, run):
+        self._args, self._images, self._run, self._group = args, images, run, run.group
+        self._told, self._bar, self._name = set(), bar(0, '', rank=1), None
 
+    def watch(self, loader):
+        """Yield the batches of an epoch from `loader`, showing a progress bar, and log the epoch's end."""
+        epoch, images, self._name = self._run.epoch, self._args.batch_size, loader.name
+        self._mixed = self._seen = self._logged = 0
+        self._start = self._last_log = self._last_shown = time.time()
+        self._bar = bar(self._run.batches_in_epoch * images, 'epoch %d' % epoch, rank=self._group.rank)
+        self._bar.update(self._run.batch_in_epoch * images)
+        for batch in loader:
+            yield batch
+            self._bar.update(images)
+        self._bar.close()
+        logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - self._start, self._run.meter)
+        if self._args.mixup:
+            mixed, = self._group.sum([self._mixed])
+            logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, self._seen)
 
-def write_scalars(folder, history):
-    """Append the last epoch of `history` to the TensorBoard event files in `folder`."""
-    from tensorboardX import SummaryWriter
-    with SummaryWriter(folder) as writer:
-        for name, value in history[-1].items():
-            if name != 'epoch':
-                writer.add_scalar(name, value, history[-1]['epoch'])
+    def update(self, batch, losses, totals, lr):
+        """Take in a step: its Batch, what `train_step` returned, and the learning rate.
+
+        Raises UserError if too many images are unreadable.
+        """
+        step = self._run.batch_in_epoch
+        if not self._run.meter.update(totals):
+            bad = itertools.compress(batch.samples, ~np.isfinite(losses).all(axis=0))
+            names = self._group.gather(', '.join(map(self._name, bad)).encode())
+            if names:
+                logger.warning('[Epoch %d][Batch %d] a loss is not finite, so this batch is skipped: %s',
+                               self._run.epoch, step, ', '.join(name.decode() for name in names if name))
+        self._name_unreadable(batch.unreadable.asnumpy())
+        self._mixed += int((batch.mixup_ratios.asnumpy() < 1).sum())
+        self._seen += self._args.batch_size
+        now = time.time()
+        if self._args.log_interval and (step + 1) % self._args.log_interval == 0:
+            logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', self._run.epoch, step, lr,
+                        (self._seen - self._logged) / (now - self._last_log), self._run.meter)
+            self._logged, self._last_log = self._seen, time.time()
+        if self._group.rank == 0 and now - self._last_shown > self._bar.mininterval:
+            self._bar.set_postfix_str('lr %.1E, %s' % (lr, self._run.meter), refresh=False)
+            self._last_shown = now
+
+    def _name_unreadable(self, numbers):
+        """Name each image that could not be read once."""
+        new = set(numbers.ravel().tolist()) - {-1} - self._told
+        for number in sorted(new):
+            logger.warning('skipped image, unreadable: %s', self._images.image_path(number))
+        self._told |= new
+        if new:
+            self._images.require_few(len(self._told), self._images.image_path(min(new)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._bar.close()

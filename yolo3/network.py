@@ -1,4 +1,8 @@
 """The detector: GluonCV's MobileNet stages wired into its YOLOv3 head."""
+import contextlib
+
+import numpy as np
+
 from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.mobilenet import get_mobilenet
 from gluoncv.model_zoo.yolo.yolo3 import YOLOOutputV3, get_yolov3
@@ -94,14 +98,47 @@ def anchors_of(net):
             for output in net.yolo_outputs][::-1]
 
 
+@contextlib.contextmanager
+def rollback(net):
+    """Put batch norm's running statistics back at the end of the block, unless the function that this yields is called.
+
+    A forward or backward pass changes them, before it is known whether the step will be applied.
+    """
+    parameters = running_statistics(net)
+    devices = list(zip(*[parameter.list_data() for parameter in parameters]))
+    before = [mx.nd.concat(*arrays, dim=0) for arrays in devices]
+    committed = []
+    try:
+        yield lambda: committed.append(True)
+    finally:
+        if not committed:
+            for arrays, values in zip(devices, before):
+                fill(arrays, values)
+
+
+def average_running_statistics(net, group):
+    """Give all devices of all processes the mean of their batch norm statistics, as GluonCV writes it to a .params file.
+
+    So what is validated, saved and continued from is one network.
+    """
+    parameters = running_statistics(net)
+    if group.size == 1 and all(len(parameter.list_ctx()) == 1 for parameter in parameters):
+        return
+    means = [parameter._reduce() for parameter in parameters]
+    if group.size > 1:
+        whole = group.sum(np.concatenate([mean.asnumpy() for mean in means])) / group.size
+        fill(means, mx.nd.array(whole))
+    for parameter, mean in zip(parameters, means):
+        parameter.set_data(mean)
+
+
 def running_statistics(net):
-    """For each device of `net` the list of its batch norm's running statistics, NDArrays."""
-    parameters = [parameter for name, parameter in net.collect_params().items() if 'running' in name]
-    return list(zip(*[parameter.list_data() for parameter in parameters]))
+    """The parameters of `net` that are batch norm's running means and variances."""
+    return list(net.collect_params('.*running_(mean|var)').values())
 
 
-def restore(arrays, values):
-    """Fill `arrays`, which have one dimension, with the numbers of `values`, all of theirs in one."""
+def fill(arrays, values):
+    """Fill the one-dimensional `arrays` with the numbers of `values`, which holds all of theirs end to end."""
     start = 0
     for array in arrays:
         array[:] = values[start:start + array.size]

@@ -136,6 +136,12 @@ def read_sidecar(path):
                         % (sidecar_path(path), type(error).__name__, reason(error)))
 
 
+def anchors_of_file(path):
+    """The anchors in the sidecar of the .params file at `path`; COCO's if there is no sidecar, or `path` is ''."""
+    info = read_sidecar(path) if path else None
+    return info['anchors'] if info else ANCHORS
+
+
 def load_weights(net, path, network):
     """Load the .params file at `path` into `net`. Raises UserError where it is unreadable or does not fit."""
     if not os.path.isfile(path):

@@ -1,5 +1,4 @@
 """An epoch against the stock pipeline's, and the memory that it takes."""
-import logging
 import statistics
 import time
 
@@ -7,7 +6,9 @@ from benchmarks import measure, stock_pipeline
 from benchmarks.training import dataset, network_and_trainer
 from yolo3.mxnet_setup import mx
 import train_yolo3_mobilenet as training
-from yolo3.data.loader import Requests, train_loader
+from yolo3.data.loader import start_workers, train_loader
+from yolo3.data.sampler import TrainSampler
+from yolo3.data.targets import DenseTargets
 from yolo3.distributed.group import ONE_PROCESS
 
 
@@ -44,19 +45,21 @@ def stock_epoch(args):
 def our_epochs(args):
     images = dataset(args)
     net, trainer = network_and_trainer(images.classes, args.backbone_params)
-    requests = Requests(len(images), args.batch_size, args.sizes, seed=1)
-    batches = train_loader(images, requests, 1)
-    flags = training.parse_args(['--batch-size', str(args.batch_size), '--lr', '1e-6', '--log-interval', '0'])
-    logger = logging.getLogger('benchmark')
+    sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
+    loader, targets = train_loader(images, sampler), DenseTargets(len(images.classes))
+    worker = start_workers(1, loader).processes[0]
+    targets.hybridize()
+    flags = training.parse_args([])
+    flags.devices = [mx.cpu()]
     memory, times = {}, []
     for number in range(args.epochs):
-        state = {'epoch': number, 'batch': requests.batches(number).start, 'losses': None}
-        start = time.time()
-        training.train_epoch(flags, net, trainer, batches, [mx.cpu()], state, logger, ONE_PROCESS)
+        sampler.set_epoch(number)
+        start, pixels = time.time(), 0
+        for batch in loader:
+            training.train_step(net, targets, batch, trainer, flags, ONE_PROCESS)
+            pixels += sum(spec.size ** 2 for spec in batch.samples)
         mx.nd.waitall()
-        seconds = time.time() - start
-        pixels = sum(sample.size ** 2 for batch in requests.batches(number) for sample in requests.batch(batch, False))
-        times.append(at_mean_size(seconds, pixels, args, len(images)))
+        times.append(at_mean_size(time.time() - start, pixels, args, len(images)))
         memory['MB after epoch %d, main' % (number + 1)] = measure.resident('self')
-        memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(batches.workers.processes[0].pid)
+        memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(worker.pid)
     return dict({'seconds an epoch': statistics.median(times)}, **memory)

@@ -6,7 +6,7 @@ from yolo3.mxnet_setup import mx
 from yolo3 import detect, metrics, weights
 from yolo3.cli import UserError, comma_list
 from yolo3.data.datasets import open_val
-from yolo3.data.loader import val_loader
+from yolo3.data.loader import start_workers, val_loader
 
 
 def figures(args):
@@ -15,9 +15,10 @@ def figures(args):
         raise UserError('eval needs --params FILE: a network that was not trained finds far too many boxes')
     net, info = weights.load_detector(args.params)
     images = open_val(info['dataset'], args.dataset_root, info['classes'], comma_list(args.val_splits))
-    loader = val_loader(images, args.data_shape, args.batch_size, 1)
+    loader = val_loader(images, args.data_shape, args.batch_size)
+    start_workers(1, loader)
     metric = metrics.make_metric(metrics.default_metric(info['dataset']), images)
-    inputs = [batch for batch, _ in loader]
+    inputs = [batch.images for batch in loader]
     found = {'the network alone, s': lambda: alone(net, inputs), 'evaluation, s': lambda: detect.evaluate(
         net, loader, metric, args.data_shape, [mx.cpu()])}
     times = {name: [] for name in found}

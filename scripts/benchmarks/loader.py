@@ -7,6 +7,7 @@ import cv2
 from benchmarks import stock_pipeline
 from benchmarks.training import dataset
 from yolo3.data import augment, images as files, loader as ours
+from yolo3.data.sampler import TrainSampler
 from yolo3.data.anchors import ANCHORS
 from yolo3.network import build
 from yolo3.mxnet_setup import mx
@@ -18,17 +19,18 @@ def figures(args):
     net = build('mobilenet1_0', images.classes)
     found = {}
     for mixup in False, True:
-        requests = ours.Requests(len(images), args.batch_size, args.sizes, seed=1)
-        requests.begin(0, mixup)
+        sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
+        sampler.set_epoch(0, mixup)
         loaders = {'stock': stock_pipeline.loader(images, net, args.sizes, args.batch_size, 1, mixup),
-                   'ours': ours.train_loader(images, requests, 1)}
+                   'ours': ours.train_loader(images, sampler)}
+        ours.start_workers(1, loaders['ours'])
         speeds = {name: [] for name in loaders}
         for round_ in range(args.rounds):
             for name, batches in loaders.items():
                 # Several epochs of ours, as it is over so soon. Each starts with its worker idle, as does stock's.
                 count, start = 0, time.time()
                 for epoch_ in range(8 if name == 'ours' else 1):
-                    requests.begin(8 * round_ + epoch_, mixup)
+                    sampler.set_epoch(8 * round_ + epoch_, mixup)
                     count += sum(len(batch[0]) for batch in batches)
                 speeds[name].append(count / (time.time() - start))
         kind = ', mixup' if mixup else ''
@@ -61,15 +63,15 @@ def stages(images, args, mixup, kind):
                watch(augment, 'draw_colour', 'draw colour'), watch(augment, 'draw_view', 'draw crop'),
                watch(cv2, 'transform', 'colour'), watch(cv2, 'copyMakeBorder', 'expand, blend'),
                watch(cv2, 'addWeighted', 'expand, blend'), watch(cv2, 'resize', 'resize'), watch(cv2, 'flip', 'flip'),
-               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'together', 'stack into the batch')]
-    requests = ours.Requests(len(images), args.batch_size, args.sizes, seed=1)
+               watch(ours, 'sparse_targets', 'targets'), watch(ours, 'ndarray', 'stack into the batch')]
+    sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
     samples = ours.TrainSamples(images, ANCHORS)
     count, start = 0, time.process_time()
     for epoch_ in range(3):
-        requests.begin(epoch_, mixup)
-        for batch in requests:
-            for parts in ours.stack_train([samples[request] for request in batch]):
-                ours.together(parts, mx.cpu())
+        sampler.set_epoch(epoch_, mixup)
+        for batch in sampler:
+            for field in samples.stack([samples[spec] for spec in batch]):
+                ours.ndarray(field, mx.cpu())
             count += len(batch)
     total = time.process_time() - start
     for owner, name, real in watched:
@@ -83,9 +85,9 @@ def stages(images, args, mixup, kind):
 
 def bytes_per_image(images, net, size=608):
     """What a worker sends for an image of `size` x `size` pixels."""
-    requests = ours.Requests(len(images), 8, [size], seed=1)
+    sampler = TrainSampler(len(images), 8, [size], seed=1)
     loaders = {'stock': stock_pipeline.loader(images, net, [size], 8, 0),
-               'ours': ours.train_loader(images, requests, 0)}
+               'ours': ours.train_loader(images, sampler)}
     return {'MB an image at %d: %s' % (size, name): sum(array.size * array.asnumpy().itemsize for array in
-                                                        next(iter(batches))) / 8e6
+                                                        next(iter(batches)) if isinstance(array, mx.nd.NDArray)) / 8e6
             for name, batches in loaders.items()}

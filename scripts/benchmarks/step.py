@@ -20,7 +20,7 @@ def figures(args):
 def some_batch(args, num_class=80, boxes=8):
     """A batch of noise with random boxes, as `train_loader` gives it."""
     import numpy as np
-    from yolo3.data.loader import stack_train, together
+    from yolo3.data.loader import Batch, TrainSamples, ndarray
     from yolo3.data.anchors import ANCHORS
     from yolo3.mxnet_setup import mx
     from yolo3.data.targets import sparse_targets
@@ -31,8 +31,8 @@ def some_batch(args, num_class=80, boxes=8):
         label = np.hstack((corners, corners + generator.uniform(8, size / 2, (boxes, 2)))).astype('float32')
         samples.append((generator.randint(0, 256, (size, size, 3)).astype('uint8'), label,
                         sparse_targets(label, generator.randint(0, num_class, boxes), np.ones(boxes), size, ANCHORS),
-                        np.float32(1)))
-    return [together(parts, mx.cpu()) for parts in stack_train(samples)]
+                        np.float32(1), np.array([-1, -1], 'int32')))
+    return Batch(*[ndarray(field, mx.cpu()) for field in TrainSamples.stack(samples)], samples=None)
 
 
 def stock_step(args):
@@ -41,9 +41,11 @@ def stock_step(args):
     from yolo3.data.augment import normalize
     from yolo3.weights import CLASSES
     from yolo3.data.targets import DenseTargets
+    from yolo3.distributed.group import ONE_PROCESS
     net, trainer = network_and_trainer(CLASSES['coco'])
-    images, boxes, rows, _ = some_batch(args)
-    batch = [normalize(images), *DenseTargets(80)(images, rows), boxes]  # its workers send this
+    ours = some_batch(args)
+    # What its workers send.
+    batch = [normalize(ours.images), *DenseTargets(80)(ours.images, ours.targets), ours.boxes]
     return {'images/s': args.batch_size / measure.seconds(lambda: stock_pipeline.train_step(net, batch, trainer), 3)}
 
 
@@ -53,14 +55,16 @@ def our_step(args):
     from yolo3.weights import CLASSES
     from yolo3.mxnet_setup import mx
     from yolo3.data.targets import DenseTargets
+    from yolo3.distributed.group import ONE_PROCESS
     net, trainer = network_and_trainer(CLASSES['coco'])
-    batch, targets = some_batch(args), DenseTargets(80)
+    batch, targets, flags = some_batch(args), DenseTargets(80), training.parse_args([])
+    flags.devices = [mx.cpu()]
     targets.hybridize()
 
     def steps():
         """Three, which together say what one takes, as the loop runs ahead of the device."""
         for _ in range(3):
-            training.train_step(net, targets, batch, [mx.cpu()], trainer)
+            training.train_step(net, targets, batch, trainer, flags, ONE_PROCESS)
         mx.nd.waitall()
     once = measure.seconds(steps, 2) / 3
     work = 3 * measure.flop(net, args.data_shape) * args.batch_size  # forward, and backward for inputs and weights

@@ -1,5 +1,4 @@
 """An epoch's samples: all of them once, at shared sizes, really mixed, each with its own random numbers, for any -j."""
-import logging
 import shutil
 
 import numpy as np
@@ -13,9 +12,9 @@ from yolo3.data.augment import normalize
 from yolo3.cli import UserError
 from yolo3.boxes import resize
 from yolo3.data.datasets import VOCDetection, open_train
-from yolo3.data.loader import Request, Requests, TrainSamples, train_loader, val_loader
+from yolo3.data.loader import TrainSamples, start_workers, train_loader, val_loader
+from yolo3.data.sampler import SampleSpec, TrainSampler
 from yolo3.data.anchors import ANCHORS
-from yolo3.distributed.group import Group
 
 CLASSES = ['red', 'blue']
 
@@ -25,60 +24,65 @@ def images(squares):
     return VOCDetection(str(squares), ['2007_trainval'], CLASSES)
 
 
-def epochs(requests, count, **kwargs):
+def part_of(rank, size):
+    """`Group.part` of one process of several."""
+    return lambda count: slice(count * rank // size, count * (rank + 1) // size)
+
+
+def epochs(sampler, count, **kwargs):
     result = []
     for epoch in range(count):
-        requests.begin(epoch, **dict({'mixup': False}, **kwargs))
-        result.append(list(requests))
+        sampler.set_epoch(epoch, **kwargs)
+        result.append(list(sampler))
     return result
 
 
 def test_rollover_uses_every_sample_once_a_round():
-    requests = Requests(22, 8, [320], seed=1)
-    batches = epochs(requests, 4)  # 88 samples, 11 batches
+    sampler = TrainSampler(22, 8, [320], seed=1)
+    batches = epochs(sampler, 4)  # 88 samples, 11 batches
     assert [len(epoch) for epoch in batches] == [2, 3, 3, 3]
-    stream = [request.index for epoch in batches for batch in epoch for request in batch]
+    stream = [spec.index for epoch in batches for batch in epoch for spec in batch]
     for round_ in range(4):
         assert sorted(stream[22 * round_:22 * round_ + 22]) == list(range(22))
     assert stream[:22] != stream[22:44]
-    seeds = [request.seed for epoch in batches for batch in epoch for request in batch]
+    seeds = [spec.seed for epoch in batches for batch in epoch for spec in batch]
     assert len(set(seeds)) == len(seeds)
 
 
 def test_num_samples_sets_the_epoch():
-    requests = Requests(22, 4, [320], seed=1, samples_per_epoch=10)
-    assert [len(epoch) for epoch in epochs(requests, 4)] == [2, 3, 2, 3]
+    sampler = TrainSampler(22, 4, [320], seed=1, samples_per_epoch=10)
+    assert [len(epoch) for epoch in epochs(sampler, 4)] == [2, 3, 2, 3]
 
 
 def test_an_epoch_can_be_taken_up_at_any_batch():
-    requests = Requests(100, 4, range(320, 609, 32), seed=1)
-    whole = epochs(requests, 3)[2]
-    requests.begin(2, mixup=False, first=requests.batches(2).start + 9)
-    assert list(requests) == whole[9:] and len(requests) == len(whole) - 9
+    sampler = TrainSampler(100, 4, range(320, 609, 32), seed=1)
+    whole = epochs(sampler, 3)[2]
+    sampler.set_epoch(2, mixup=False, first=sampler.batches(2).start + 9)
+    assert list(sampler) == whole[9:] and len(sampler) == len(whole) - 9
 
 
 @pytest.mark.parametrize('count', [2, 3, 7])
 def test_the_ranks_share_each_batch_and_its_size(count):
-    whole = Requests(22, 8, range(320, 609, 32), seed=1)
-    parts = [Requests(22, 8, range(320, 609, 32), 1, part=Group(rank, count).part(8)) for rank in range(count)]
+    whole = TrainSampler(22, 8, range(320, 609, 32), seed=1)
+    parts = [TrainSampler(22, 8, range(320, 609, 32), 1, part=part_of(rank, count)(8)) for rank in range(count)]
     for number in range(25):
         assert sum([part.batch(number, True) for part in parts], []) == whole.batch(number, True)
         assert all(part.batches(3) == whole.batches(3) for part in parts)
 
 
 def test_without_augmentation_a_sample_is_its_image(images):
-    requests = Requests(len(images), 11, [64], seed=1)
-    loader = train_loader(images, requests, num_workers=0, augmented=False)
-    batch = next(iter(loader))[0].asnumpy()
-    for picture, request in zip(batch, next(iter(requests))):
-        np.testing.assert_array_equal(picture, resize(images[request.index][0], 64))
+    sampler = TrainSampler(len(images), 11, [64], seed=1)
+    loader = train_loader(images, sampler, augmented=False)
+    batch = next(iter(loader)).images.asnumpy()
+    for picture, spec in zip(batch, next(iter(sampler))):
+        np.testing.assert_array_equal(picture, resize(images[spec.index][0], 64))
 
 
 def test_ten_batches_share_a_size_and_all_sizes_are_used():
     sizes = list(range(320, 609, 32))
-    requests = Requests(4000, 2, sizes, seed=3)
-    batches = epochs(requests, 1)[0]
-    windows = [{request.size for batch in batches[start:start + 10] for request in batch}
+    sampler = TrainSampler(4000, 2, sizes, seed=3)
+    batches = epochs(sampler, 1)[0]
+    windows = [{spec.size for batch in batches[start:start + 10] for spec in batch}
                for start in range(0, len(batches), 10)]
     assert all(len(window) == 1 for window in windows)
     drawn = [window.pop() for window in windows]
@@ -87,12 +91,13 @@ def test_ten_batches_share_a_size_and_all_sizes_are_used():
 
 
 def batches_of(images, workers, mixup=True, seed=7):
-    requests = Requests(len(images), 4, [64, 96], seed)
-    loader = train_loader(images, requests, workers)
+    sampler = TrainSampler(len(images), 4, [64, 96], seed)
+    loader = train_loader(images, sampler)
+    start_workers(workers, loader)
     result = []
     for epoch in range(2):
-        requests.begin(epoch, mixup)
-        result += [[array.asnumpy() for array in batch] for batch in loader]
+        sampler.set_epoch(epoch, mixup)
+        result += [[array.asnumpy() for array in batch[:5]] for batch in loader]
     return result
 
 
@@ -108,26 +113,27 @@ def test_batches_do_not_depend_on_the_number_of_workers(images):
 
 
 def test_mixup_reaches_the_workers_and_stops(images):
-    requests = Requests(len(images), 2, [64], seed=1)
-    loader = train_loader(images, requests, num_workers=2)
+    sampler = TrainSampler(len(images), 2, [64], seed=1)
+    loader = train_loader(images, sampler)
+    start_workers(2, loader)
     for mixup in True, False, True:
-        requests.begin(0, mixup)
+        sampler.set_epoch(0, mixup)
         for batch in loader:
-            ratios = batch[3].asnumpy()
+            ratios = batch.mixup_ratios.asnumpy()
             assert ((ratios > 0) & (ratios < 1)).all() if mixup else (ratios == 1).all()
-            for ratio, rows in zip(ratios, batch[2].asnumpy()):
+            for ratio, rows in zip(ratios, batch.targets.asnumpy()):
                 for share in rows[rows[:, 7] >= 0, 6]:
                     assert min(abs(share - ratio), abs(share - (1 - ratio))) < 1e-6
 
 
 def test_mixup_ratio_is_beta_distributed(images):
     from scipy.stats import beta, kstest
-    requests = Requests(len(images), 11, [32], seed=2)
-    loader = train_loader(images, requests, num_workers=0)
+    sampler = TrainSampler(len(images), 11, [32], seed=2)
+    loader = train_loader(images, sampler)
     ratios = []
     for epoch in range(14):
-        requests.begin(epoch, mixup=True)
-        ratios += [ratio for batch in loader for ratio in batch[3].asnumpy()]
+        sampler.set_epoch(epoch, mixup=True)
+        ratios += [ratio for batch in loader for ratio in batch.mixup_ratios.asnumpy()]
     assert kstest(ratios, beta(1.5, 1.5).cdf).pvalue > 0.01
 
 
@@ -144,10 +150,11 @@ class Draws(Dataset):
 def test_workers_share_no_random_numbers(images):
     stock = np.concatenate([batch.asnumpy() for batch in DataLoader(Draws(), 1, num_workers=4)])
     assert len(set(stock.tolist())) < 32  # the defect: workers forked from one process draw the same
-    requests = Requests(len(images), 1, [64], seed=5)
-    loader = train_loader(images, requests, num_workers=4)
-    requests.begin(0, mixup=True)
-    ratios = [float(batch[3].asscalar()) for batch in loader]
+    sampler = TrainSampler(len(images), 1, [64], seed=5)
+    loader = train_loader(images, sampler)
+    start_workers(4, loader)
+    sampler.set_epoch(0, mixup=True)
+    ratios = [float(batch.mixup_ratios.asscalar()) for batch in loader]
     assert len(set(ratios)) == len(ratios)
 
 
@@ -161,14 +168,17 @@ def test_stock_mixup_does_nothing_with_workers(images):
 def test_validation_keeps_the_last_uneven_batch(squares):
     images = VOCDetection(str(squares), ['2007_test'], CLASSES)
     for workers in 0, 2:
-        batches = [(pixels.shape, facts.asnumpy().tolist()) for pixels, facts in val_loader(images, 64, 4, workers)]
-        assert [shape for shape, _ in batches] == [(4, 64, 64, 3), (1, 64, 64, 3)]
-        assert sum((facts for _, facts in batches), []) == [[index, 128, 96] for index in range(5)]
+        loader = val_loader(images, 64, 4)
+        start_workers(workers, loader)
+        batches = list(loader)
+        assert [batch.images.shape for batch in batches] == [(4, 64, 64, 3), (1, 64, 64, 3)]
+        assert [row for batch in batches for row in batch.originals.asnumpy().tolist()] == [
+            [index, 128, 96] for index in range(5)]
 
 
 def test_the_ranks_share_the_validation(squares):
     images = VOCDetection(str(squares), ['2007_test'], CLASSES)
-    shares = [[facts.asnumpy()[:, 0].tolist() for _, facts in val_loader(images, 64, 4, 0, part=Group(rank, 3).part)]
+    shares = [[batch.originals.asnumpy()[:, 0].tolist() for batch in val_loader(images, 64, 4, part_of(rank, 3))]
               for rank in range(3)]
     assert shares == [[[0]], [[1]], [[2, 3], [4]]]
 
@@ -178,20 +188,24 @@ def test_batches_from_workers_run_in_a_hybridized_network(images):
     net = mx.gluon.nn.Conv2D(4, 3)
     net.initialize()
     net.hybridize()
-    requests = Requests(len(images), 4, [64], seed=1)
-    for batch in train_loader(images, requests, num_workers=1):
-        part, = mx.gluon.utils.split_and_load(batch[0], [mx.cpu()])
+    sampler = TrainSampler(len(images), 4, [64], seed=1)
+    loader = train_loader(images, sampler)
+    start_workers(1, loader)
+    for batch in loader:
+        part, = mx.gluon.utils.split_and_load(batch.images, [mx.cpu()])
         part = normalize(part)
         assert net(part).shape == (4, 4, 62, 62)
 
 
 def test_a_batch_costs_few_bytes(data):
     images = open_train('coco', data + '/coco-mini')
-    requests = Requests(len(images), 8, [608], seed=1)
+    sampler = TrainSampler(len(images), 8, [608], seed=1)
     for workers in 0, 1:
-        for batch in train_loader(images, requests, workers):
-            assert batch[0].dtype == np.uint8 and batch[0].shape == (8, 608, 608, 3)
-            assert sum(array.size * np.dtype(array.dtype).itemsize for array in batch) / 8 <= 1.2e6
+        loader = train_loader(images, sampler)
+        start_workers(workers, loader)
+        for batch in loader:
+            assert batch.images.dtype == np.uint8 and batch.images.shape == (8, 608, 608, 3)
+            assert sum(array.size * np.dtype(array.dtype).itemsize for array in batch[:5]) / 8 <= 1.2e6
 
 
 def test_the_other_image_of_a_mixup_is_any_other(images):
@@ -204,16 +218,16 @@ def test_the_other_image_of_a_mixup_is_any_other(images):
     pairs = set()
     for place in range(400):
         seen.clear()
-        Recorder(images, ANCHORS)[Request(3, 64, True, (1, place))]
+        Recorder(images, ANCHORS)[SampleSpec(3, 64, True, (1, place))]
         pairs.add(tuple(seen['pair']))
     assert pairs == {(3, other) for other in range(len(images)) if other != 3}
 
 
 def test_memory_is_pinned_for_gpus_only(images):
-    requests = Requests(len(images), 4, [64], seed=1)
-    assert train_loader(images, requests, 0).context == mx.cpu()
-    assert train_loader(images, requests, 0, pin_memory=True).context == mx.cpu_pinned()
-    assert val_loader(images, 64, 4, 0, pin_memory=True).context == mx.cpu_pinned()
+    sampler = TrainSampler(len(images), 4, [64], seed=1)
+    assert train_loader(images, sampler)._context == mx.cpu()
+    assert train_loader(images, sampler, pin_memory=True)._context == mx.cpu_pinned()
+    assert val_loader(images, 64, 4, pin_memory=True)._context == mx.cpu_pinned()
 
 
 @pytest.fixture
@@ -228,10 +242,10 @@ def one_goes_bad(squares, tmp_path):
 
 def test_a_bad_image_gives_way_to_the_next(one_goes_bad):
     samples, seed = TrainSamples(one_goes_bad, ANCHORS), (1, 5)
-    for ours, theirs in zip(samples[Request(3, 64, False, seed)][:4], samples[Request(4, 64, False, seed)]):
+    for ours, theirs in zip(samples[SampleSpec(3, 64, False, seed)][:4], samples[SampleSpec(4, 64, False, seed)]):
         np.testing.assert_array_equal(ours, theirs)
-    assert samples[Request(3, 64, False, seed)][4].tolist() == [3, -1]
-    assert samples[Request(5, 64, False, seed)][4].tolist() == [-1, -1]
+    assert samples[SampleSpec(3, 64, False, seed)][4].tolist() == [3, -1]
+    assert samples[SampleSpec(5, 64, False, seed)][4].tolist() == [-1, -1]
     reference = batches_of(one_goes_bad, 0)
     assert {index for batch in reference for index in batch[4].ravel()} == {-1, 3}
     for ours, theirs in zip(reference, batches_of(one_goes_bad, 2)):
@@ -239,19 +253,9 @@ def test_a_bad_image_gives_way_to_the_next(one_goes_bad):
             np.testing.assert_array_equal(mine, other)
 
 
-def test_a_bad_image_is_told_once_and_too_many_end_the_run(one_goes_bad, caplog):
-    requests = Requests(len(one_goes_bad), 11, [64], seed=1)
-    loader = train_loader(one_goes_bad, requests, 1)
-    for _ in range(2):
-        for batch in loader:
-            loader.tell_bad(batch, logging.getLogger('test'))
-    assert [record.getMessage() for record in caplog.records] == [
-        'skipped image, unreadable: ' + one_goes_bad.image_path(3)]
-    one_goes_bad.on_bad_image = ''  # one of 22 is more than 1%
-    with pytest.raises(UserError, match=r'1 of 22 images are bad.*trainval_03.*--on-bad-image skip'):
-        loader = train_loader(one_goes_bad, requests, 0)
-        for batch in loader:
-            loader.tell_bad(batch, logging.getLogger('test'))
+def test_stop_ends_at_an_unreadable_image(one_goes_bad):
     one_goes_bad.on_bad_image = 'stop'
+    loader = train_loader(one_goes_bad, TrainSampler(len(one_goes_bad), 11, [64], seed=1))
+    start_workers(1, loader)
     with pytest.raises(UserError, match='trainval_03'):
-        list(train_loader(one_goes_bad, requests, 1))
+        list(loader)

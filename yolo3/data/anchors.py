@@ -1,7 +1,11 @@
 """Anchors: COCO's, and those fitted to a data set by k-means over its boxes (YOLOv2 section 2, YOLOv3 section 2.3)."""
+import logging
+
 import numpy as np
 
-from yolo3.cli import UserError
+from yolo3.cli import UserError, comma_list
+
+logger = logging.getLogger('yolo3')
 
 # YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
@@ -59,3 +63,26 @@ def iou(extents, anchors):
 def mean_iou(extents, anchors):
     """The mean over the boxes of the IoU with the best anchor."""
     return float(iou(extents, anchors).max(1).mean())
+
+
+def choose_anchors(flag, images, size, default):
+    """The anchors that --anchors, `flag`, asks for, as ANCHORS: 'auto' fits them to the boxes of `images`.
+
+    size: of the network's input, pixels. default: those for ''. Raises UserError.
+    """
+    if flag == 'auto':
+        extents = images.extents(size)
+        anchors = fit_anchors(extents)
+        logger.info("--anchors auto: mean IoU with the training boxes %.3f, with COCO's anchors %.3f; %s",
+                    mean_iou(extents, anchors), mean_iou(extents, ANCHORS), anchors)
+        return anchors
+    if not flag:
+        return default
+    try:
+        numbers = [int(number) for number in comma_list(flag)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 18 or min(numbers) < 1:
+        raise UserError("--anchors %s: give 'auto', or 18 positive numbers: width,height of nine anchors, the smallest "
+                        'first' % flag)
+    return [numbers[start:start + 6] for start in (0, 6, 12)]

@@ -19,71 +19,70 @@ PATIENCE = 1  # seconds between two looks of an idle worker whether its main pro
 
 
 class Workers:
-    """Processes that call `make(samples, note)` -> a batch; `name(sample)` is for error messages.
+    """`count` processes that make the batches of `loaders`, each with `make(samples, note)` and `name(sample)`.
 
-    They are forked at once. A batch is a list of lists of equal NumPy arrays, which are stacked. `make` calls
-    note(number) before it begins with that number of its samples. slot_bytes: the most that a batch may take; what is
-    larger, or all where it is 0, is sent through a pipe, which costs time.
+    They are forked at once. `make` returns a batch as lists of equal NumPy arrays, which are stacked, and calls
+    note(place) before it begins with the sample at that place. `name` is for error messages. slot_bytes: the most that
+    a batch may take in shared memory; a larger one goes through a pipe, which costs time.
     The shared memory has no name: nothing of it is left whichever process is killed, and /dev/shm is not used.
     """
 
-    def __init__(self, make, name, count, slot_bytes):
+    def __init__(self, loaders, count, slot_bytes):
         context = multiprocessing.get_context('fork')
         needed, available = AHEAD * count * slot_bytes, available_memory()
         self._main, self._pipes, self.processes = os.getpid(), [], []
-        self._name = name
+        self._names = [loader.name for loader in loaders]
         self._slot_bytes = slot_bytes
         if needed > available:
-            raise UserError('-j %d: the batches need up to %.1f GB of memory, and %.1f GB are free: give fewer -j, a '
-                            'smaller --batch-size or --max-shape, or --no-shared-memory'
-                            % (count, needed / 1e9, available / 1e9))
+            raise UserError('-j %d: the batches need up to %.1f GB of memory, and %.1f GB are free: use a smaller -j, '
+                            '--batch-size or --max-shape' % (count, needed / 1e9, available / 1e9))
         self._memory = mmap.mmap(-1, needed) if needed else None
         self._places = mmap.mmap(-1, 8 * count)
         self._progress = np.frombuffer(self._places, 'int64')
         Finalize(self, _end, [self.processes], exitpriority=0)  # at the latest before multiprocessing's own end
         for number in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._work, args=(make, theirs, number), daemon=True)
+            process = context.Process(target=self._work, args=([loader.make for loader in loaders], theirs, number), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
-        self._pending = [[] for _ in range(count)]  # for each worker what it was given: (number, slot, samples)
+        self._pending = [[] for _ in range(count)]  # what each worker was given: (number, slot, loader, samples)
 
-    def batches(self, requests):
-        """Yield the arrays of each of `requests`, lists of samples, in order. They are to be copied before the next.
+    def batches(self, loader, sampler):
+        """Yield each list of samples in `sampler`, in order, and the arrays that `loader`, a number, makes of it.
 
-        Raises what `make` raised, and RunError where a worker is gone.
+        The arrays must be copied before the next ones. Raises what `make` raised, and RunError if a worker is gone.
         """
         while any(self._pending):  # of an iteration that was not used up
             self._receive()
-        requests, made = enumerate(requests), {}
+        tasks, made = enumerate(sampler), {}
         free = list(range(AHEAD * len(self._pipes)))
         for expected in itertools.count():
-            for slot, (number, samples) in zip(list(free), requests):
+            for slot, (number, samples) in zip(list(free), tasks):
                 free.remove(slot)
-                self._give(number, slot, samples)
+                self._give(number, slot, loader, samples)
             if expected not in made and not any(self._pending):
                 return
             while expected not in made:
                 made.update(self._receive())
-            slot, result = made.pop(expected)
+            slot, samples, result = made.pop(expected)
             if isinstance(result, Exception):
                 raise result
-            yield [self._array(slot, *part) if isinstance(part, tuple) else part for part in result]
+            yield samples, [self._array(slot, *part) if isinstance(part, tuple) else part for part in result]
             free.append(slot)
 
-    def _give(self, number, slot, samples):
+    def _give(self, number, slot, loader, samples):
         """Have the least busy worker make batch `number`."""
         worker = min(range(len(self._pipes)), key=lambda worker: len(self._pending[worker]))
-        self._pending[worker].append((number, slot, samples))
+        self._pending[worker].append((number, slot, loader, samples))
         try:
-            self._pipes[worker].send((slot, samples))
+            self._pipes[worker].send((slot, loader, samples))
         except OSError:
             self._mourn(worker)
 
     def _receive(self):
-        """Wait for a worker; {number: (slot, result)} of the batches made."""
+        """Wait for a worker; {number: (slot, samples, result)} of the batches made."""
         made = {}
         for pipe in wait(self._pipes):
             worker = self._pipes.index(pipe)
@@ -91,26 +90,27 @@ class Workers:
                 result = pipe.recv()
             except (EOFError, OSError):
                 self._mourn(worker)
-            number, slot, _ = self._pending[worker].pop(0)
-            made[number] = slot, result
+            number, slot, _, samples = self._pending[worker].pop(0)
+            made[number] = slot, samples, result
         return made
 
     def _mourn(self, worker):
         """Raise RunError: `worker` is gone."""
         process = self.processes[worker]
         process.join(5)
-        how = ('was killed by signal %d (9: often for want of memory, then -j must be smaller)' % -process.exitcode
+        how = ('was killed by signal %d (9: often out of memory, then use a smaller -j)' % -process.exitcode
                if (process.exitcode or 0) < 0 else 'ended with exit code %s' % process.exitcode)
         last = ''
         if self._pending[worker]:
-            samples = self._pending[worker][0][2]
-            last = '; the last it began with: %s' % self._name(samples[min(self._progress[worker], len(samples) - 1)])
+            _, _, loader, samples = self._pending[worker][0]
+            sample = samples[min(self._progress[worker], len(samples) - 1)]
+            last = '; the last image it began: %s' % self._names[loader](sample)
         raise RunError('data worker %d %s%s' % (process.pid, how, last))
 
     def _array(self, slot, offset, shape, dtype):
         return np.ndarray(shape, dtype, self._memory, slot * self._slot_bytes + offset)
 
-    def _work(self, make, pipe, number):
+    def _work(self, makers, pipe, number):
         """The life of a worker."""
         # A signal to all processes (Ctrl-C, a cluster's preemption) is for the main one alone, which still needs these.
         for signum in signal.SIGINT, signal.SIGTERM:
@@ -121,11 +121,12 @@ class Workers:
                 if os.getppid() != self._main:
                     return
             try:
-                slot, samples = pipe.recv()
+                slot, loader, samples = pipe.recv()
             except (EOFError, OSError):
                 return
             try:
-                result = self._placed(make(samples, lambda place: self._progress.__setitem__(number, place)), slot)
+                made = makers[loader](samples, lambda place: self._progress.__setitem__(number, place))
+                result = self._placed(made, slot)
             except UserError as error:
                 result = error
             except Exception:

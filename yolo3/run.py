@@ -1,0 +1,161 @@
+"""A training under way: where it stands, what it writes after a step and an epoch, and how it continues once stopped."""
+import contextlib
+import dataclasses
+import logging
+
+from yolo3 import checkpoint, metrics, network, weights
+from yolo3.cli import Interrupted, RunError, UserError, stop
+from yolo3.distributed import backends
+from yolo3.log import LossMeter
+from yolo3.show import curves
+
+logger = logging.getLogger('yolo3')
+
+MOST_BAD_BATCHES = 10  # in an epoch: more are not bad luck
+# Flags that may differ between the processes of one training: each host has its own devices and paths.
+OF_EACH_HOST = 'gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_params', 'pretrained', 'save_prefix', 'prefix', \
+    'tensorboard'
+
+
+class Run:
+    """A training of `net` under way, all of whose processes stand where the State of the first one says.
+
+    As a context manager it holds SIGINT and SIGTERM back until a step is done, and writes a checkpoint if the training
+    is stopped, by a signal or by an error in one line. `meter` has the losses of the epoch so far.
+    """
+
+    def __init__(self, args, net, trainer, sampler, group):
+        self._args, self._net, self._trainer, self._sampler, self.group = args, net, trainer, sampler, group
+        self._path, self._written = checkpoint.path(args.prefix), True
+        state = dataclasses.asdict(self._begin()) if group.rank == 0 else None
+        self.state = checkpoint.State(**group.share(state))
+        self.meter = LossMeter(self.state.losses)
+        backends.broadcast(group, trainer)
+        logger.info('Start training from [Epoch %d]', self.epoch)
+
+    def _begin(self):
+        """The State to start from: the checkpoint's with --resume auto, else the beginning of --start-epoch."""
+        args = self._args
+        settings = {'--network': args.network, '--batch-size': args.batch_size, '--seed': args.seed,
+                    '--num-samples': args.num_samples, '--anchors': args.anchors,
+                    'number of training images': self._sampler.length}
+        if args.resume == 'auto':
+            state = checkpoint.load(self._path, self._net, self._trainer, args.keep)
+            checkpoint.require_same(self._path, state.settings, settings)
+            logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch,
+                        state.batch - self._sampler.batches(state.epoch).start)
+            return state
+        if checkpoint.existing(self._path, args.keep):
+            logger.warning('%s is from an earlier run, which --resume auto would continue; this run replaces it',
+                           self._path)
+        first = self._sampler.batches(args.start_epoch).start
+        return checkpoint.State(args.start_epoch, first, None, -1.0, [], settings)
+
+    @property
+    def epoch(self):
+        """The epoch under way."""
+        return self.state.epoch
+
+    @property
+    def batches_in_epoch(self):
+        """How many batches this epoch has."""
+        return len(self._sampler.batches(self.epoch))
+
+    @property
+    def batch_in_epoch(self):
+        """How many batches of this epoch are done."""
+        return self.state.batch - self._sampler.batches(self.epoch).start
+
+    def after_step(self):
+        """Count the batch, and write a checkpoint every --checkpoint-batches. Raises RunError after too many bad batches."""
+        self.state.batch += 1
+        if self.meter.bad_batches > MOST_BAD_BATCHES:
+            raise RunError('epoch %d had %d batches with a loss that is not finite: look at the images named in '
+                           '%s_train.log, and try a lower --lr or a longer --warmup-epochs; --resume auto goes on from '
+                           'here' % (self.epoch, self.meter.bad_batches, self._args.prefix))
+        every = self._args.checkpoint_batches
+        if every and self.batch_in_epoch % every == 0:
+            network.average_running_statistics(self._net, self.group)
+            self._save()
+
+    def after_epoch(self, values, lr):
+        """Write weights, curves and the checkpoint. values: of the metric, {} without a validation; lr: at the end."""
+        if self.group.rank == 0:
+            entry = dict(self.meter.means(), epoch=self.epoch, lr=lr)
+            self.state.history.append(dict(entry, mAP=metrics.headline(values)) if values else entry)
+            with tolerated('the weights of epoch %d beside %s' % (self.epoch, self._path)):
+                self._save_weights(values)
+            with tolerated(self._args.prefix + '_curves.png'):
+                curves.plot_curves(self._args.prefix + '_curves.png', self.state.history)
+            if self._args.tensorboard:
+                with tolerated('--tensorboard ' + self._args.tensorboard):
+                    curves.write_scalars(self._args.tensorboard, self.state.history)
+        self.state.epoch += 1
+        self.meter = LossMeter()
+        self._save()
+
+    def _save_weights(self, values):
+        """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
+        args, epoch = self._args, self.epoch
+        current = metrics.headline(values) if values else 0.0
+        sidecar = {'network': args.network, 'classes': list(self._net.classes),
+                   'anchors': network.anchors_of(self._net), 'data_shape': args.data_shape, 'dataset': args.dataset,
+                   'epoch': epoch, 'metrics': values}
+        if values and current > self.state.best_map:
+            weights.save_detector(self._net, args.prefix + '_best.params', **sidecar)
+            self.state.best_map = current
+            with open(args.prefix + '_best_map.log', 'a') as file:
+                file.write('%04d:\t%.4f\n' % (epoch, current))
+        if args.save_interval and epoch % args.save_interval == 0:
+            weights.save_detector(self._net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
+
+    def _save(self):
+        """Have the first process write the checkpoint; returns whether it could be written."""
+        if self.group.rank:
+            return True
+        self._written = False
+        with tolerated(self._path):
+            state = dataclasses.replace(self.state, losses=self.meter.totals())
+            checkpoint.save(self._path, self._net, self._trainer, state, self._args.keep)
+            self._written = True
+        return self._written
+
+    def __enter__(self):
+        stop.hold()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (Interrupted, RunError, UserError)):
+            if isinstance(error, Interrupted) and self.batch_in_epoch < self.batches_in_epoch:
+                network.average_running_statistics(self._net, self.group)  # all processes stop at the same step
+            if self._save():
+                logger.info('Stopped in epoch %d; the same command with --resume auto continues', self.epoch)
+        elif error is None and not self._written:
+            raise RunError('the training is done, but its last checkpoint %s could not be written: make room, or make '
+                           'the folder writable, and use --resume auto, which repeats what is missing' % self._path)
+
+
+@contextlib.contextmanager
+def tolerated(what):
+    """Say that `what` could not be written (a full disk, a folder that is gone) and go on."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning('could not write %s (%s): training goes on, and what was written before stays', what,
+                       error.strerror or error)
+
+
+def resumable(args, group):
+    """--resume as it can be followed: '' if it is 'auto' and there is no checkpoint yet."""
+    path = checkpoint.path(args.prefix)
+    if args.resume == 'auto' and not group.share(bool(checkpoint.existing(path, args.keep))):
+        logger.info('No checkpoint %s yet: starting anew', path)
+        return ''
+    return args.resume
+
+
+def must_agree(args, train_set, val_set):
+    """What must be the same in all processes of a training: {flag or data: text}."""
+    facts = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items() if name not in OF_EACH_HOST}
+    return dict(facts, **{'training images with labels': train_set.digest(),
+                          'validation images with labels': val_set.digest()})
