@@ -2,11 +2,11 @@
 
 The original repository's two commands, for 8 GPUs (--gpus '' is the CPU):
 
-    python3 train_yolo3_mobilenet.py --network mobilenet1_0 --dataset voc --gpus 0,1,2,3,4,5,6,7 --batch-size 64 -j 16 \
-        --log-interval 100 --lr-decay-epoch 160,180 --epochs 200 --syncbn --warmup-epochs 4
-    python3 train_yolo3_mobilenet.py --network mobilenet1_0 --dataset coco --gpus 0,1,2,3,4,5,6,7 --batch-size 64 -j 32 \
-        --log-interval 100 --lr-decay-epoch 220,250 --epochs 280 --syncbn --warmup-epochs 2 --mixup --no-mixup-epochs 20 \
-        --label-smooth --no-wd
+    python3 train_yolo3_mobilenet.py --network mobilenet1_0 --dataset voc --gpus 0,1,2,3,4,5,6,7 \
+        --batch-size 64 -j 16 --log-interval 100 --lr-decay-epoch 160,180 --epochs 200 --syncbn --warmup-epochs 4
+    python3 train_yolo3_mobilenet.py --network mobilenet1_0 --dataset coco --gpus 0,1,2,3,4,5,6,7 \
+        --batch-size 64 -j 32 --log-interval 100 --lr-decay-epoch 220,250 --epochs 280 --syncbn --warmup-epochs 2 \
+        --mixup --no-mixup-epochs 20 --label-smooth --no-wd
 """
 import logging
 import math
@@ -212,7 +212,7 @@ def train_step(net, targets, batch, trainer, args, group):
 
 
 def validate(net, loader, metric, epoch, args, group):
-    """The values of `metric` over all batches of `loader`, logged in the original's format; {} unless this is rank 0."""
+    """The values of `metric` over `loader`, logged in the original's format; {} unless this process is rank 0."""
     with bar(len(loader.images), 'validation', rank=group.rank) as progress:
         batches = group.watch(advancing(progress, loader, group.size))
         values = detect.evaluate(net, batches, metric, args.data_shape, args.devices, group)

@@ -9,8 +9,8 @@ def replacing(path):
     """Yield a temporary name beside `path`; when the block ends well, it becomes `path` on disk.
 
     The content is synced before the rename and the folder after it, so a crash or a power cut at any moment
-    leaves a complete file. Where the block raises, the temporary file is removed and `path` is as it was. What a kill
-    leaves of it is replaced by the next attempt: its name is always the same.
+    leaves a complete file. If the block raises, the temporary file is removed and `path` is as it was. What a kill
+    leaves behind is replaced by the next attempt: its name is always the same.
     """
     temporary = path + '.tmp'
     try:

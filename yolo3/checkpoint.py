@@ -76,7 +76,7 @@ def load(path, net, trainer, keep=2):
         try:
             arrays = read(name)
             state = checked(json.loads(arrays.pop('state').tobytes().decode()))
-        except Exception as error:  # NumPy and zipfile raise nearly anything where bytes are damaged
+        except Exception as error:  # NumPy and zipfile raise nearly anything for damaged bytes
             problem = '%s is damaged or not a training checkpoint (%s)' % (name, error)
             if name == names[-1]:
                 raise UserError('--resume: ' + problem)

@@ -147,13 +147,13 @@ stop = StopSignal()  # signals are the process's own, so there is one
 
 
 def check_output_file(flag, path):
-    """Make sure, before the work, that the file `path` of `flag` can be written, '' being none. Raises UserError."""
+    """Check, before the work, that the file `path` of `flag` can be written; '' is no file. Raises UserError."""
     if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path)))):
         raise UserError('%s %s: name a file in a folder that exists' % (flag, path))
 
 
 def make_output_folder(flag, path):
-    """Make the folder `path` of `flag` where it is missing. Raises UserError where nothing can be written there."""
+    """Make the folder `path` of `flag` unless it exists. Raises UserError if nothing can be written there."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

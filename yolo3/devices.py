@@ -70,7 +70,7 @@ def gpu_numbers(gpus, found, gpu_build, driver):
 def contexts(gpus, local_rank=None):
     """The contexts that `--gpus` names: '0,1' two GPUs, '' the CPU, None the first GPU or, without one, the CPU.
 
-    local_rank: where given, the one whose turn it is, counted from 0. Raises UserError for a GPU that cannot be used.
+    local_rank: if given, only the GPU at that place, counted from 0. Raises UserError for a GPU that cannot be used.
     """
     if gpus is None:
         try:

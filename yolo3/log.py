@@ -92,7 +92,7 @@ class LossMeter:
         self.bad_batches = 0
 
     def update(self, totals):
-        """Take in a batch: the sums of its images' losses, and how many images, (5,). Returns whether all are finite."""
+        """Take in a batch: the sums of its images' losses and how many images, (5,). Returns whether all are finite."""
         if not np.isfinite(totals).all():
             self.bad_batches += 1
             return False

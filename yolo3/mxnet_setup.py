@@ -10,7 +10,7 @@ from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, usable_cpus
 
 
 def load_cuda():
-    """Load the libraries of NVIDIA's wheels where the GPU build is installed: MXNet then finds them by name."""
+    """Load the libraries of NVIDIA's wheels if the GPU build is installed: MXNet then finds them by name."""
     try:
         wheels = importlib.metadata.distribution('mxnet-cu112').locate_file('nvidia')
     except importlib.metadata.PackageNotFoundError:
@@ -21,10 +21,10 @@ def load_cuda():
 
 
 def keep_memory():
-    """Have the C library, where it is glibc, keep freed memory in one heap.
+    """Have the C library, if it is glibc, keep freed memory in one heap.
 
-    MXNet takes and frees every array of a step anew. glibc would get the larger ones from the system, as zeroed pages,
-    and give them back each time: a step took 6% longer. A user's own settings of glibc win.
+    MXNet allocates and frees every array in each step. glibc would get the larger ones from the system, as zeroed
+    pages, and give them back each time: a step took 6% longer. A user's own settings of glibc win.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt') and not any(name.startswith('MALLOC_') for name in os.environ):

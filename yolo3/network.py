@@ -63,8 +63,8 @@ def wire(network, features, classes, anchors, norm):
 class _Output(YOLOOutputV3):
     """GluonCV's output layer, with box sizes that cannot overflow.
 
-    No loss holds the sizes where there is no object, so some grow without limit. exp(89) is infinite, and although
-    nothing is learned from it, the backward pass multiplies it with its gradient of 0: a NaN in nearly all weights.
+    No loss limits a box's size where there is no object, so some sizes grow without limit. exp(89) is infinite, and
+    although nothing is learned from it, the backward pass multiplies it by its gradient of 0: NaN in nearly all weights.
     """
 
     def hybrid_forward(self, F, x, anchors, offsets):
@@ -73,7 +73,7 @@ class _Output(YOLOOutputV3):
 
 
 class _BoundedExp:
-    """MXNet's operators `F`; exp is the same for all that could be a box."""
+    """MXNet's operators `F`, with an `exp` that is the same for every size a box can have."""
 
     def __init__(self, F):
         self._operators = F
@@ -87,7 +87,7 @@ class _BoundedExp:
 
 
 def set_anchors(net, anchors):
-    """Give `net` other anchors than its file has; `anchors`: as ANCHORS."""
+    """Replace the anchors that `net` has from its file; `anchors`: as ANCHORS."""
     for output, row in zip(net.yolo_outputs, anchors[::-1]):
         output.anchors.set_data(mx.nd.array(row).reshape((1, 1, -1, 2)))
 
@@ -100,9 +100,9 @@ def anchors_of(net):
 
 @contextlib.contextmanager
 def rollback(net):
-    """Put batch norm's running statistics back at the end of the block, unless the function that this yields is called.
+    """Undo what the block does to batch norm's running statistics, unless it calls the function that this yields.
 
-    A forward or backward pass changes them, before it is known whether the step will be applied.
+    The forward pass changes them before it is known whether the step will be applied.
     """
     parameters = running_statistics(net)
     devices = list(zip(*[parameter.list_data() for parameter in parameters]))
@@ -138,7 +138,7 @@ def running_statistics(net):
 
 
 def fill(arrays, values):
-    """Fill the one-dimensional `arrays` with the numbers of `values`, which holds all of theirs end to end."""
+    """Fill the one-dimensional `arrays` from `values`, which has their numbers end to end."""
     start = 0
     for array in arrays:
         array[:] = values[start:start + array.size]
@@ -146,6 +146,6 @@ def fill(arrays, values):
 
 
 def reason(error):
-    """The line of `error` that says what is wrong: MXNet puts a traceback of its own before it."""
+    """The line of `error` that says what is wrong: MXNet prints a traceback of its own before it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1] if lines[0].startswith('Traceback') else lines[0]

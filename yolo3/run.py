@@ -13,15 +13,15 @@ logger = logging.getLogger('yolo3')
 
 MOST_BAD_BATCHES = 10  # in an epoch: more are not bad luck
 # Flags that may differ between the processes of one training: each host has its own devices and paths.
-OF_EACH_HOST = 'gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_params', 'pretrained', 'save_prefix', 'prefix', \
-    'tensorboard'
+OF_EACH_HOST = ('gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_params', 'pretrained', 'save_prefix',
+                'prefix', 'tensorboard')
 
 
 class Run:
-    """A training of `net` under way, all of whose processes stand where the State of the first one says.
+    """A training of `net` under way: all its processes stand where the State of the first one says.
 
-    As a context manager it holds SIGINT and SIGTERM back until a step is done, and writes a checkpoint if the training
-    is stopped, by a signal or by an error in one line. `meter` has the losses of the epoch so far.
+    As a context manager it holds back SIGINT and SIGTERM until a step is done, and writes a checkpoint if a signal or a
+    UserError or RunError stops the training. `meter` has the losses of the epoch so far.
     """
 
     def __init__(self, args, net, trainer, sampler, group):
@@ -67,7 +67,7 @@ class Run:
         return self.state.batch - self._sampler.batches(self.epoch).start
 
     def after_step(self):
-        """Count the batch, and write a checkpoint every --checkpoint-batches. Raises RunError after too many bad batches."""
+        """Count the batch, and write a checkpoint every --checkpoint-batches; RunError after too many bad batches."""
         self.state.batch += 1
         if self.meter.bad_batches > MOST_BAD_BATCHES:
             raise RunError('epoch %d had %d batches with a loss that is not finite: look at the images named in '
@@ -156,6 +156,7 @@ def resumable(args, group):
 
 def must_agree(args, train_set, val_set):
     """What must be the same in all processes of a training: {flag or data: text}."""
-    facts = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items() if name not in OF_EACH_HOST}
+    facts = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
+             if name not in OF_EACH_HOST}
     return dict(facts, **{'training images with labels': train_set.digest(),
                           'validation images with labels': val_set.digest()})

@@ -18,7 +18,7 @@ CUDA_LIBRARIES = ('cuda_runtime/lib/libcudart.so.11.0', 'cuda_nvrtc/lib/libnvrtc
 
 
 def read(*path):
-    """The text of a file; '' where there is none to be read."""
+    """The text of a file; '' if it cannot be read."""
     try:
         return pathlib.Path(*path).read_text()
     except OSError:
@@ -28,7 +28,7 @@ def read(*path):
 def groups(controller, root, membership):
     """Yield the folders below `root` of this process's control groups (version 1 or 2) for 'cpu' or 'memory'.
 
-    Any group on the way up may hold the limit; inside a container often only the topmost is to be seen.
+    Any group on the way up may hold the limit; inside a container often only the topmost is visible.
     """
     for line in read(membership).splitlines():
         _, controllers, group = line.split(':', 2)
@@ -39,7 +39,7 @@ def groups(controller, root, membership):
 
 
 def cgroup_quota(root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
-    """The CPUs that this process's control groups grant it; infinity where none sets a limit."""
+    """The CPUs that this process's control groups grant it; infinity if none sets a limit."""
     quota = math.inf
     for level in groups('cpu', root, membership):
         limit = (read(level, 'cpu.max') or
@@ -73,8 +73,8 @@ def available_memory(meminfo='/proc/meminfo', root='/sys/fs/cgroup', membership=
 def explained(error):
     """The UserError for a Python module or shared library that an import lacked; None for any other error."""
     if isinstance(error, ModuleNotFoundError):
-        return UserError('Python has no module %s here; bash scripts/setup.sh makes .venv, where .venv/bin/python has '
-                         'all that is needed (or: pip install -r requirements-cpu.txt; for .onnx files '
+        return UserError('Python has no module %s here; bash scripts/setup.sh makes .venv, whose .venv/bin/python has '
+                         'everything (or: pip install -r requirements-cpu.txt; for .onnx files '
                          'requirements-deploy.txt)' % error.name)
     name = str(error).split(':')[0]
     if name in SYSTEM_LIBRARIES:
@@ -95,12 +95,12 @@ def give_up(error):
 
 
 def check_opencv():
-    """Leave with one line where OpenCV cannot be imported whole."""
+    """Exit with one line if OpenCV cannot be imported whole."""
     try:
         import cv2
     except (ImportError, OSError) as error:
         give_up(error)
     if not hasattr(cv2, 'imread'):
-        fail(UserError('the cv2 module is in pieces, as where opencv-python and opencv-python-headless were '
+        fail(UserError('the cv2 module is incomplete, as when opencv-python and opencv-python-headless were '
                        'installed over each other or pip was stopped: pip uninstall both, then pip install '
                        'opencv-python==4.11.0.86'))

@@ -19,7 +19,7 @@ from yolo3.network import WIDTHS, build, network_name, reason, set_anchors
 
 CLASSES = {'voc': list(VOC_CLASSES), 'coco': list(COCODetection.CLASSES)}
 PROBE_SECONDS = 20
-MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # that a sidecar may name: what an untrusted file can cost in memory
+MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # in a sidecar: limits what an untrusted file can cost in memory
 
 
 def backbone_file(network, path='', pretrained_base=True):
@@ -33,7 +33,7 @@ def backbone_file(network, path='', pretrained_base=True):
 def download_backbone(network):
     """GluonCV's ImageNet weights of `network`, downloaded to its cache unless there. Returns the file's path.
 
-    Raises UserError, within half a minute, where the model store does not answer.
+    Raises UserError, within half a minute, if the model store does not answer.
     """
     name = 'mobilenet%s' % WIDTHS[network]
     store = os.environ.get('MXNET_GLUON_REPO', model_store.apache_repo_url)
@@ -68,14 +68,14 @@ def save_detector(net, path, **sidecar):
     """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
 
     sidecar: network, classes, anchors, data_shape (pixels), dataset, epoch, metrics. Both files are replaced whole, and
-    stopped at any moment there is never a sidecar beside weights that are not its own. Raises OSError.
+    at no moment is there a sidecar beside weights that are not its own. Raises OSError.
     """
     with replacing(sidecar_path(path)) as facts:
         dump_json(facts, sidecar)
         with replacing(path) as weights:
             try:
                 net.save_parameters(os.path.abspath(weights))
-                mx.nd.load(os.path.abspath(weights))  # MXNet does not say where a disk was full
+                mx.nd.load(os.path.abspath(weights))  # MXNet does not say that a disk was full
             except mx.base.MXNetError as error:
                 raise OSError(errno.EIO, reason(error), weights)
             sync(weights)
@@ -105,7 +105,7 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
 
 
 def read_sidecar(path):
-    """The sidecar of the .params file at `path`, or None where it has none. Raises UserError."""
+    """The sidecar of the .params file at `path`, or None if it has none. Raises UserError."""
     if not os.path.isfile(path):
         raise UserError('no such .params file: %s' % path)
     if not os.path.exists(sidecar_path(path)):
@@ -125,14 +125,14 @@ def read_sidecar(path):
             raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
         if info['dataset'] not in CLASSES:
             raise ValueError('"dataset" is not voc or coco')
-        # Files of before there was a choice have none.
+        # Older files have none: all had COCO's.
         anchors = info.setdefault('anchors', ANCHORS)
         if len(anchors) != 3 or not all(len(row) == 6 and all(0 < side < MOST_PIXELS for side in row)
                                         for row in anchors):
             raise ValueError('"anchors" is not three rows of six positive numbers')
         return info
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError('%s is not a sidecar of this project (%s: %s): mend it, or remove it and give --classes'
+        raise UserError('%s is not a sidecar of this project (%s: %s): correct it, or remove it and give --classes'
                         % (sidecar_path(path), type(error).__name__, reason(error)))
 
 
@@ -143,7 +143,7 @@ def anchors_of_file(path):
 
 
 def load_weights(net, path, network):
-    """Load the .params file at `path` into `net`. Raises UserError where it is unreadable or does not fit."""
+    """Load the .params file at `path` into `net`. Raises UserError if it is unreadable or does not fit."""
     if not os.path.isfile(path):
         raise UserError('no such .params file: %s' % path)
     try:
@@ -158,7 +158,7 @@ def load_weights(net, path, network):
     try:
         net.load_parameters(path)
     except Exception as error:
-        raise UserError('%s does not hold a %s detector, give the right --network: %s'
+        raise UserError('%s does not hold a %s detector: give the right --network (%s)'
                         % (path, network, reason(error)))
 
 

@@ -41,7 +41,6 @@ def stock_step(args):
     from yolo3.data.augment import normalize
     from yolo3.weights import CLASSES
     from yolo3.data.targets import DenseTargets
-    from yolo3.distributed.group import ONE_PROCESS
     net, trainer = network_and_trainer(CLASSES['coco'])
     ours = some_batch(args)
     # What its workers send.

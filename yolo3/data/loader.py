@@ -20,7 +20,7 @@ BOXES_BYTES = 2 ** 16  # of a batch's memory, an image, for its boxes: 1365 of t
 class Batch(NamedTuple):
     """A training batch of B images, as NDArrays on the CPU."""
     images: mx.nd.NDArray  # (B, H, W, 3) uint8, RGB
-    boxes: mx.nd.NDArray  # (B, M, 4) float32, corners in pixels of the input; -1 where an image has fewer than M
+    boxes: mx.nd.NDArray  # (B, M, 4) float32, corners in pixels of the input; -1 if the image has fewer than M
     targets: mx.nd.NDArray  # (B, K, 8) float32: see `sparse_targets`
     mixup_ratios: mx.nd.NDArray  # (B,) float32, the first image's share; 1 without mixup
     unreadable: mx.nd.NDArray  # (B, 2) int32: the numbers of the image and of its partner if unreadable, else -1
@@ -124,7 +124,7 @@ class ValSamples:
 
 
 class Loader:
-    """Iterating yields the batches of `sampler` as `kind`, Batch or ValBatch: made here, or by `start_workers`' processes.
+    """Iterating yields the batches of `sampler` as `kind`, Batch or ValBatch, made here or by `start_workers`' processes.
 
     batch_bytes: the most that a batch takes. pin_memory: for GPUs, which copy faster out of page-locked memory.
     """

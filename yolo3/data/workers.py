@@ -47,7 +47,7 @@ class Workers:
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
-        self._pending = [[] for _ in range(count)]  # what each worker was given: (number, slot, loader, samples)
+        self._pending = [[] for _ in range(count)]  # each worker's batches: (number, slot, loader, samples)
 
     def batches(self, loader, sampler):
         """Yield each list of samples in `sampler`, in order, and the arrays that `loader`, a number, makes of it.
