@@ -98,8 +98,8 @@ def inspect(task):
         odd['CMYK'] = image.mode == 'CMYK'
         odd['16 bits a colour'] = ';16' in image.mode + str(image.tile)  # of colours, the mode does not tell
         odd['with transparency'] = image.has_transparency_data
-    odd['turned as EXIF says'] = found.orientation in TURNS and found.heeded
-    odd['not turned as EXIF says, by its annotation'] = found.orientation in TURNS and not found.heeded
+    odd['turned as EXIF says'] = found.orientation in TURNS and found.exif_applied
+    odd['not turned as EXIF says, by its annotation'] = found.orientation in TURNS and not found.exif_applied
     odd['of another size than annotated'] = [found.width, found.height] != size
     return [phrase for phrase, it_is in odd.items() if it_is], digest
 

@@ -1,68 +1,81 @@
-"""Anchors: COCO's, and those fitted to a data set by k-means over its boxes (YOLOv2 section 2, YOLOv3 section 2.3)."""
+"""Anchors: COCO's, those fitted to a data set by k-means (YOLOv2 section 2, YOLOv3 section 2.3), and each box's own."""
 import logging
 
 import numpy as np
 
+from yolo3.boxes import iou
 from yolo3.cli import UserError, comma_list
 
 logger = logging.getLogger('yolo3')
 
-# YOLOv3 section 2.3: k-means clusters of COCO's boxes, pixels (width, height) at 416, three a stride.
+# Clusters of COCO's boxes (YOLOv3 section 2.3): width, height in pixels of a 416 x 416 input, three anchors a stride.
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
 STRIDES = [8, 16, 32]
 PER_STRIDE = 3
-RESTARTS = 5
+RESTARTS = 5  # of k-means; the best result counts
 
 
 def fit_anchors(extents, seed=0):
-    """The nine anchors that fit boxes best, as ANCHORS: three a stride, the smallest first.
+    """The nine anchors that fit boxes best, in the form of ANCHORS, the smallest first.
 
-    extents: (n, 2) width and height of boxes in pixels at the input size that the anchors are for. Raises UserError
-    where there are too few different ones.
+    extents: (n, 2) width and height of the boxes, in pixels of the input that the anchors are for. Raises UserError
+    if too few of them differ.
     """
     extents = np.asarray(extents, float)
     count = PER_STRIDE * len(STRIDES)
     distinct = np.unique(extents.round(1), axis=0)
     if len(distinct) < count:
-        raise UserError('--anchors auto needs boxes of at least %d different sizes, the training set has %d: '
-                        'leave it out, or give 18 numbers' % (count, len(distinct)))
+        raise UserError('--anchors auto needs boxes of at least %d different sizes, but the training set has %d: '
+                        'leave --anchors out, or give 18 numbers' % (count, len(distinct)))
     generator = np.random.default_rng(seed)
-    tries = [_cluster(extents, _spread(distinct, count, generator)) for _ in range(RESTARTS)]
-    best = max(tries, key=lambda anchors: mean_iou(extents, anchors))
+    results = [_cluster(extents, _initial(distinct, count, generator)) for _ in range(RESTARTS)]
+    best = max(results, key=lambda anchors: mean_iou(extents, anchors))
     best = best[best.prod(1).argsort()].round().clip(1).astype(int)
     return best.reshape(len(STRIDES), -1).tolist()
 
 
-def _spread(extents, count, generator):
-    """Boxes to start from, each the likelier the less it is like those before (k-means++)."""
+def _initial(extents, count, generator):
+    """`count` boxes to start from: the less one overlaps those chosen before, the likelier it is (k-means++)."""
     anchors = extents[[generator.integers(len(extents))]]
     while len(anchors) < count:
-        distance = (1 - iou(extents, anchors).max(1)) ** 2
+        distance = (1 - shape_iou(extents, anchors).max(1)) ** 2
         anchors = np.vstack((anchors, extents[[generator.choice(len(extents), p=distance / distance.sum())]]))
     return anchors
 
 
 def _cluster(extents, anchors):
-    """Lloyd's algorithm; the middle of a cluster is its median, which an outlier does not move."""
+    """Lloyd's algorithm with the median as the centre of a cluster, which outliers do not move."""
     members = None
     while True:
-        last, members = members, iou(extents, anchors).argmax(1)
+        last, members = members, shape_iou(extents, anchors).argmax(1)
         if last is not None and (members == last).all():
             return anchors
         anchors = np.array([np.median(extents[members == index], axis=0) if (members == index).any() else anchor
                             for index, anchor in enumerate(anchors)])
 
 
-def iou(extents, anchors):
-    """The IoU (n, k) of boxes (n, 2) and anchors (k, 2), width and height in pixels, laid over each other's centre."""
-    extents, anchors = np.asarray(extents), np.asarray(anchors).reshape(-1, 2)
-    overlap = np.minimum(extents[:, None], anchors).prod(-1)
-    return overlap / (extents.prod(-1)[:, None] + anchors.prod(-1) - overlap)
+def shape_iou(extents, anchors):
+    """The IoU (n, k) of boxes (n, 2) and anchors (k, 2), width and height in pixels, with a corner in common."""
+    return iou(*[np.hstack((np.zeros_like(sides), sides)) for sides in (extents, anchors)])
 
 
 def mean_iou(extents, anchors):
-    """The mean over the boxes of the IoU with the best anchor."""
-    return float(iou(extents, anchors).max(1).mean())
+    """The mean over the boxes (n, 2) of the IoU with the best of the anchors (9, 2), or in the form of ANCHORS."""
+    return float(shape_iou(extents, np.reshape(anchors, (-1, 2))).max(1).mean())
+
+
+def assign(boxes, anchors):
+    """For boxes (n, 4), corners in pixels, the stride and the place 0, 1 or 2 of the anchor of the most similar shape.
+
+    anchors: in the form of ANCHORS. Returns three arrays: strides (n,), places (n,) and the anchors themselves (n, 2),
+    float32.
+    """
+    boxes = np.asarray(boxes, 'float32').reshape(-1, 4)
+    # The coarsest stride first, as the network has it: of two equally good anchors the larger is taken.
+    anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
+    nearest = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors).argmax(1)
+    layers, places = np.divmod(nearest, PER_STRIDE)
+    return np.array(STRIDES[::-1])[layers], places, anchors[nearest]
 
 
 def choose_anchors(flag, images, size, default):

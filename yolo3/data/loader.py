@@ -5,10 +5,10 @@ import numpy as np
 
 from yolo3.mxnet_setup import mx
 
-from yolo3.boxes import resize
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
-from yolo3.data.augment import augment, squeeze
+from yolo3.data.augment import augment, resize_only
+from yolo3.data.datasets import val_sample
 from yolo3.data.images import BadImage, Blend
 from yolo3.data.sampler import mixup_partner
 from yolo3.data.targets import sparse_targets
@@ -43,7 +43,7 @@ class TrainSamples:
     def __init__(self, images, anchors, augmented=True):
         self.images = images
         self._anchors = anchors
-        self._transform = augment if augmented else squeeze
+        self._transform = augment if augmented else resize_only
         self._unreadable = set()  # met by this process; another that meets others makes the same samples
 
     def __getitem__(self, spec):
@@ -110,8 +110,8 @@ class ValSamples:
         self._size = size
 
     def __getitem__(self, index):
-        pixels = self.images.image_file(index).pixels()
-        return resize(pixels, self._size), np.array([index, pixels.shape[1], pixels.shape[0]], 'int32')
+        pixels, original = val_sample(self.images, index, self._size)
+        return pixels, np.array(original, 'int32')
 
     def name(self, index):
         """The image file of a sample."""

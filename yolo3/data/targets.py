@@ -1,73 +1,59 @@
 """Ground-truth boxes -> the YOLOv3 training targets that do not depend on the prediction: sparse, then dense.
 
-Stands in for GluonCV's YOLOV3PrefetchTargetGenerator, which indexes past its grid row for a centre on the right or
-bottom edge, cannot take an image without boxes, and makes megabytes of zeros in the worker. Here a worker sends a row
-an object, and the device makes the arrays.
+Replaces GluonCV's YOLOV3PrefetchTargetGenerator, which indexes past its grid for a centre on the right or bottom edge,
+cannot take an image without boxes, and fills megabytes of zeros in the worker. Here a worker sends one row an object,
+and the device makes the arrays.
 """
 import numpy as np
 
-import yolo3.mxnet_setup  # noqa: F401, before MXNet
-from mxnet.gluon import HybridBlock
+from yolo3.mxnet_setup import mx
 
-from yolo3.data.anchors import iou
-from yolo3.data.anchors import STRIDES
+from yolo3.data.anchors import PER_STRIDE, STRIDES, assign
 
-_STRIDES = STRIDES[::-1]  # the network's order: the coarsest first
-_PER_CELL = 3  # anchors
+LAYERS = STRIDES[::-1]  # the network's order of its outputs: the coarsest first
 
 BACKGROUND = np.array([[0, 0, 0, 0, 0, 0, 0, -1]], 'float32')  # the row of an image without objects: changes nothing
 
 
 def sparse_targets(boxes, ids, ratios, size, anchors):
-    """Targets of one image of `size` x `size` pixels, for those of its N = sum of (size / stride)^2 * 3 predictions
-    that have an object.
+    """The targets of one image of `size` x `size` pixels, for those of its predictions that have an object.
 
+    There are N predictions, the sum of (size / stride)^2 * 3 over the strides 32, 16 and 8, in this order.
     boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup. M may be 0.
-    anchors: as ANCHORS in `anchors`. A box goes to the one anchor of all nine that its shape overlaps most, in
-    the cell of its centre (YOLOv3 section 2.1); of two that meet in one place the later wins.
-    Returns (max(1, objects), 8) float32: the prediction's number 0..N-1; the centre x and y, in cells from its own; log
-    of width and height over the anchor's; weight, 2 minus the box's share of the image; objectness, the mixup ratio;
-    class. Without objects: BACKGROUND.
+    anchors: in the form of ANCHORS in `anchors`. A box belongs to the one anchor of all nine that its shape overlaps
+    most, in the cell of its centre (YOLOv3 section 2.1); if two boxes meet there, the later one counts.
+    Returns (max(1, objects), 8) float32: the number of the prediction, 0..N-1; the centre x and y, in cells from the
+    corner of its cell; the logs of width and height over the anchor's; the weight, 2 minus the box's share of the image;
+    objectness, which is the mixup ratio; class. Without objects: BACKGROUND.
     """
     if not len(boxes):
         return BACKGROUND
     boxes = np.asarray(boxes, 'float32')
-    extents = boxes[:, 2:] - boxes[:, :2]
-    anchors, nearest = _nearest(extents, anchors)
-    layers, slots = np.divmod(nearest, _PER_CELL)
+    strides, slots, anchors = assign(boxes, anchors)
 
-    grids = np.array([size // stride for stride in _STRIDES])
-    starts = np.cumsum(grids ** 2 * _PER_CELL) - grids ** 2 * _PER_CELL
-    grid = grids[layers]
+    starts, start = {}, 0  # the number of the first prediction of each stride
+    for stride in LAYERS:
+        starts[stride] = start
+        start += (size // stride) ** 2 * PER_STRIDE
+    grid = size // strides
+    extents = boxes[:, 2:] - boxes[:, :2]
     middles = (boxes[:, :2] + extents / 2).astype('float64')
     extents = extents.astype('float64')
     places = middles / size * grid[:, None]
     cells = places.astype(int).clip(0, grid[:, None] - 1)
-    numbers = starts[layers] + (cells[:, 1] * grid + cells[:, 0]) * _PER_CELL + slots
-    rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / anchors[nearest]),
+    numbers = [starts[stride] for stride in strides] + (cells[:, 1] * grid + cells[:, 0]) * PER_STRIDE + slots
+    rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / anchors),
                             2 - extents.prod(-1) / size / size, ratios, ids)).astype('float32')
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
 
 
-def strides(boxes, anchors):
-    """The stride, 8, 16 or 32, of the predictions that each of the boxes (M, 4) goes to; M may be 0."""
-    boxes = np.asarray(boxes, 'float32')
-    return np.array(_STRIDES)[_nearest(boxes[:, 2:] - boxes[:, :2], anchors)[1] // _PER_CELL]
-
-
-def _nearest(extents, anchors):
-    """The anchors (9, 2) in the network's order, and for widths and heights (M, 2) the number of the one most alike."""
-    anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
-    return anchors, iou(extents, anchors).argmax(1)
-
-
-class DenseTargets(HybridBlock):
+class DenseTargets(mx.gluon.HybridBlock):
     """On the device: the sparse targets of a batch -> the five arrays that GluonCV's YOLOV3 takes.
 
-    Input: the images (B, H, W, 3), of which only the shape counts; rows (B, M, 8) of `sparse_targets`, a short
-    image's rows repeated. Output, float32: objectness (B, N, 1), 0 where there is no object; centers (B, N, 2);
-    scales (B, N, 2); weights (B, N, 2); classes (B, N, num_class), one-hot where there is an object, else -1.
+    Input: the images (B, H, W, 3), of which only the shape counts; rows (B, M, 8) of `sparse_targets`, padded by
+    repeating an image's own. Output, float32: objectness (B, N, 1), 0 without an object; centers (B, N, 2);
+    scales (B, N, 2); weights (B, N, 2); classes (B, N, num_class), one-hot with an object, else -1.
     """
 
     def __init__(self, num_class):
@@ -79,9 +65,10 @@ class DenseTargets(HybridBlock):
         # pixel of it, for each stride, is an array with one value a prediction, in the predictions' order.
         all_ = (None,) * 4
         grids = [F.slice(images, begin=all_, end=all_, step=(1, stride, stride, 1)).reshape((0, -1))
-                 for stride in _STRIDES]
+                 for stride in LAYERS]
         zeros = F.zeros_like(F.cast(F.concat(*grids, dim=1), 'float32'))
-        firsts = F.contrib.arange_like(zeros).slice_axis(axis=1, begin=0, end=1)  # each image's, counted over the batch
+        # The number of each image's first prediction, counted over the whole batch.
+        firsts = F.contrib.arange_like(zeros).slice_axis(axis=1, begin=0, end=1)
         numbers = F.broadcast_add(rows.slice_axis(axis=2, begin=0, end=1).reshape((0, -1)), firsts).reshape((-1,))
         rows = rows.reshape((-3, 0))
         ids = rows.slice_axis(axis=1, begin=7, end=8)

@@ -1,0 +1,239 @@
+"""What VOC and COCO data sets share: images with labels, and an account of every box and image left out."""
+import collections
+import contextlib
+import hashlib
+import json
+import math
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from yolo3.cli import UserError, shorten
+from yolo3.data.images import BadImage, ImageFile, check_header
+
+UNKNOWN_CLASS = 'of other classes'
+MOST_BAD = 0.01  # share of the images: more bad ones point to a mistake, such as a wrong folder
+
+
+class Note(NamedTuple):
+    """What was left out or changed, and why: ('dropped', 'box', 'of no width', ...)."""
+    done: str  # 'dropped', 'clipped', 'skipped' or 'took'
+    noun: str  # 'box' or 'image'
+    why: str
+    count: int
+    files: list  # the names of up to 4 files
+
+
+class LabelledImages:
+    """Images, each with a label: an array with one row a box. VOCImages and COCOImages read them from files.
+
+    root: the data set's folder; `~` is expanded. classes: class names, compared without regard to case and white space.
+    on_bad_image: None reads no image file. Otherwise the header of every file is read; a BadImage is an error with
+    'stop', is left out with 'skip', and with '' is left out unless more than MOST_BAD of the images are bad.
+    Raises UserError.
+    """
+
+    LAYOUT = ''  # what the folder must hold, for error messages
+
+    def __init__(self, root, splits, classes, on_bad_image):
+        self._expected = '--dataset-root %s must hold %s' % (root, self.LAYOUT)
+        self._root = os.path.expanduser(root)
+        if not os.path.isdir(self._root):
+            raise UserError('no dataset folder %s: %s' % (root, self._expected))
+        self.name = '+'.join(splits)  # as log lines and tables call the set
+        self._set_classes([clean_name(name) for name in classes])
+        if '' in self._numbers or len(self._numbers) < len(self._classes):
+            raise UserError('--classes %s: a name is empty or given twice (case does not count)' % ','.join(classes))
+        self._paths, self._sizes, self._labels = [], [], []
+        self._notes, self._found = {}, collections.Counter()
+        self.on_bad_image, self._bad = on_bad_image, []
+
+    def _set_classes(self, classes):
+        self._classes = tuple(classes)
+        self._numbers = {class_key(name): number for number, name in enumerate(classes)}
+
+    # ---- While reading
+
+    def _missing(self, what, path):
+        return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
+
+    def _note(self, done, noun, why, path):
+        """Count one more `noun` that was `done`, found in the file `path`."""
+        note = self._notes.get((done, noun, why), Note(done, noun, why, 0, []))
+        name = os.path.basename(path)
+        files = note.files + [name] if len(note.files) < 4 and name not in note.files else note.files
+        self._notes[done, noun, why] = note._replace(count=note.count + 1, files=files)
+
+    def _usable(self, path, size, boxes, columns):
+        """The label, (n, columns), of the boxes that can be used; the others are noted.
+
+        boxes: each a class name, a flaw or '', [xmin, ymin, xmax, ymax], and the columns after the class, if any. They
+        are clipped to the image of `size` [width, height] pixels. path: the file to name.
+        """
+        label = []
+        for name, flaw, corners, *rest in boxes:
+            self._found[name] += 1
+            number = self._numbers.get(class_key(name))
+            clipped = [min(max(side, 0), limit - 1) for side, limit in zip(corners, size * 2)]
+            if number is None:
+                flaw = UNKNOWN_CLASS
+            elif not flaw and clipped[0] >= clipped[2]:
+                flaw = 'of no width'
+            elif not flaw and clipped[1] >= clipped[3]:
+                flaw = 'of no height'
+            if flaw:
+                self._note('dropped', 'box', flaw, path)
+                continue
+            # Some tools count pixels from 0, some from 1: one pixel outside the image is no flaw.
+            if clipped != corners and max(abs(side - inside) for side, inside in zip(corners, clipped)) > 1:
+                self._note('clipped', 'box', 'reaching beyond the image', path)
+            label.append(clipped + [number] + rest)
+        return np.array(label, float).reshape(-1, columns)
+
+    def _add(self, path, size, label, skip=''):
+        """Add an image; with a reason to `skip` images without boxes, only if it has one. Returns whether it did."""
+        if skip and not len(label):
+            self._note('skipped', 'image', skip, path)
+            return False
+        self._paths.append(path)
+        self._sizes.append(size)
+        self._labels.append(label)
+        return True
+
+    def _sound(self, path, annotated):
+        """The [width, height] of the image `path`: as `annotated` if that is a size, else as its file says.
+
+        Raises BadImage if the image is bad, which is looked at only if `on_bad_image` is not None.
+        """
+        if annotated is None:
+            image = ImageFile(path)
+            annotated = [float(image.width), float(image.height)]
+        if self.on_bad_image is not None:
+            check_header(path, annotated)
+        return annotated
+
+    @contextlib.contextmanager
+    def _leaving_out_bad(self):
+        """Leave the image that the block adds out if it is bad, unless `on_bad_image` forbids it."""
+        try:
+            yield
+        except BadImage as error:
+            if self.on_bad_image in (None, 'stop'):
+                raise
+            self._note('skipped', 'image', error.why, error.path)
+            self._bad.append(str(error))
+
+    def _require_boxes(self):
+        """Raise UserError if too many images are bad, or no box can be used."""
+        self.require_few(len(self._bad), self._bad[0] if self._bad else '')
+        if not any(map(len, self._labels)):
+            found = shorten(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
+            raise UserError('no usable box of --classes %s in %s of %s; classes found there: %s' % (
+                ','.join(self.classes), self.name, self._root, found))
+
+    def require_few(self, bad, example):
+        """Raise UserError if `bad` images are too many; `example` names one."""
+        total = len(self) + len(self._bad)
+        if self.on_bad_image == '' and bad > MOST_BAD * total:
+            raise UserError('%s: %d of %d images are bad, for example: %s; repair or remove them, or skip them with '
+                            '--on-bad-image skip' % (self.name, bad, total, example))
+
+    # ---- What training and evaluation use
+
+    @property
+    def classes(self):
+        """The names of the classes in order, as the user spells them: a tuple."""
+        return self._classes
+
+    def __len__(self):
+        return len(self._paths)
+
+    def __getitem__(self, index):
+        """The image, uint8 (height, width, 3), RGB, and its `label`. Raises BadImage."""
+        return self.image_file(index).pixels(), self.label(index)
+
+    def label(self, index):
+        """A copy of the boxes of one image, float64 (n, 6) for VOC, (n, 5) for COCO.
+
+        Columns: xmin, ymin, xmax, ymax in pixels from 0, both ends inside the box; class number; for VOC, difficult.
+        """
+        return self._labels[index].copy()
+
+    def difficult(self, index):
+        """Which boxes of one image are marked difficult, bool (n,); COCO marks none."""
+        return (self._labels[index][:, 5:] > 0).any(axis=1)
+
+    def image_path(self, index):
+        """The file of one image."""
+        return self._paths[index]
+
+    def image_file(self, index):
+        """The ImageFile of one image, rotated as its boxes need it. Raises BadImage."""
+        return ImageFile(self._paths[index], self._sizes[index])
+
+    def size(self, index):
+        """[width, height] of one image in pixels, as annotated; without an annotated size, as its file says."""
+        return self._sizes[index]
+
+    def extents(self, size):
+        """Width and height of all boxes, (n, 2), in pixels of a `size` x `size` input."""
+        return np.concatenate([(label[:, 2:4] - label[:, :2]) * (size / np.array(image))
+                               for label, image in zip(self._labels, self._sizes)])
+
+    # ---- The account
+
+    def notes(self):
+        """What was dropped, clipped or skipped: a list of Note."""
+        return list(self._notes.values())
+
+    def others(self):
+        """The classes found that are not in `classes`: [(name, number of boxes)], the most frequent first."""
+        return [pair for pair in self._found.most_common() if class_key(pair[0]) not in self._numbers]
+
+    def digest(self):
+        """A text that depends on classes, file names, sizes and labels alone, not on the folder."""
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for path, size, label in zip(self._paths, self._sizes, self._labels):
+            digest.update(('\n%s %s ' % (os.path.relpath(path, self._root), list(size))).encode())
+            digest.update(label.tobytes())
+        return digest.hexdigest()[:16]
+
+    def summary(self):
+        """One line: the splits, their images and boxes, and everything dropped, clipped or skipped."""
+        empty = sum(not len(label) for label in self._labels)
+        parts = ['%s: %s%s, %s' % (self.name, _count(len(self), 'image'),
+                                   ' (%d without objects)' % empty if empty else '',
+                                   _count(sum(map(len, self._labels)), 'box'))]
+        for done, noun, why, count, files in self.notes():
+            if why == UNKNOWN_CLASS:
+                why += ' (%s)' % shorten(["'%s' %d" % pair for pair in self.others()], 10)
+            parts.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(files, 3)))
+        used = set(np.concatenate(self._labels)[:, 4])
+        unused = [name for number, name in enumerate(self.classes) if number not in used]
+        if unused:
+            parts.append('no boxes of: %s' % shorten(unused, 10))
+        return '; '.join(parts)
+
+
+def clean_name(name):
+    """A class name without surrounding white space or line breaks."""
+    return ' '.join(name.split())
+
+
+def class_key(name):
+    """What all spellings of a class name have in common."""
+    return clean_name(name).casefold()
+
+
+def annotated_size(width, height):
+    """[width, height] in pixels from an annotation's texts or numbers; None if they are no size."""
+    with contextlib.suppress(TypeError, ValueError):
+        size = [float(width), float(height)]
+        if min(size) > 0 and math.isfinite(sum(size)):
+            return size
+    return None
+
+
+def _count(number, noun):
+    return '%d %s%s' % (number, noun, '' if number == 1 else 'es' if noun == 'box' else 's')

@@ -1,0 +1,152 @@
+"""PASCAL VOC's form: XML annotations, and the images and boxes of a data set of them."""
+import math
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
+
+from yolo3.cli import UserError
+from yolo3.data.images import EXTENSIONS, BadImage
+from yolo3.data.labelled import LabelledImages, annotated_size, clean_name
+
+VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
+               'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+
+
+class Annotation(NamedTuple):
+    """What one XML file says of its image."""
+    filename: str  # of the image; '' without
+    size: list  # [width, height] in pixels; None without
+    objects: list  # of Object
+
+
+class Object(NamedTuple):
+    """One <object>."""
+    name: str
+    corners: list  # [xmin, ymin, xmax, ymax]: pixels counted from 1, both ends inside the box
+    difficult: bool
+
+
+def read_annotation(path):
+    """The Annotation in the XML file `path`, as VOC, LabelImg and others write them. Raises UserError."""
+    root = _parse(path)
+    objects = []
+    try:
+        for item in root.iter('object'):
+            box = item.find('bndbox')
+            corners = [float(box.find(side).text) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+            if not math.isfinite(sum(corners)):
+                raise ValueError
+            objects.append(Object(clean_name(item.find('name').text), corners,
+                                  item.findtext('difficult', '').strip() == '1'))
+    except (AttributeError, TypeError, ValueError):
+        raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
+    return Annotation(root.findtext('filename', ''),
+                      annotated_size(root.findtext('size/width'), root.findtext('size/height')), objects)
+
+
+class VOCImages(LabelledImages):
+    """Images and boxes in VOC's form.
+
+    splits: '2007_trainval' stands for root/VOC2007/ImageSets/Main/trainval.txt, and so on. An image without objects
+    has a label of shape (0, 6); `skip_empty` leaves it out. For the rest see LabelledImages. Raises UserError.
+    """
+
+    LAYOUT = ('VOC2007/ImageSets/Main/trainval.txt, VOC2007/Annotations and VOC2007/JPEGImages for the split '
+              '2007_trainval')
+
+    def __init__(self, root, splits, classes, skip_empty=False, on_bad_image=None):
+        super().__init__(root, splits, classes, on_bad_image)
+        skip = 'without objects' if skip_empty else ''
+        for split in splits:
+            year, _, name = split.partition('_')
+            self._read_split(os.path.join(self._root, 'VOC' + year), name, skip)
+        self._require_boxes()
+
+    @property
+    def contiguous_id_to_json(self):
+        """The category id of each class in COCO's formats. VOC has none: they count from 1."""
+        return {number: number + 1 for number in range(len(self.classes))}
+
+    def image_id(self, index):
+        """The id of one image in COCO's formats: its file name without the extension."""
+        return os.path.splitext(os.path.basename(self.image_path(index)))[0]
+
+    def _read_split(self, folder, name, skip):
+        """Add the images that `folder`/ImageSets/Main/`name`.txt lists."""
+        path = os.path.join(folder, 'ImageSets', 'Main', name + '.txt')
+        lines = self._lines(path)
+        # Listing the folders once is faster than asking for each of many thousand files.
+        annotations, pictures = [self._names(os.path.join(folder, part)) for part in ('Annotations', 'JPEGImages')]
+        for line in lines:
+            # In VOC's files for a single class -1, 0 or 1 follows the stem; a stem may contain spaces.
+            stem = next((stem for stem in (line, line.rsplit(None, 1)[0]) if stem + '.xml' in annotations), None)
+            if stem is None:
+                raise UserError('%s lists %s, but there is no %s (an image without objects needs one without <object>)'
+                                % (path, line, os.path.join(folder, 'Annotations', line + '.xml')))
+            with self._leaving_out_bad():
+                self._read_image(folder, stem, pictures, skip)
+
+    def _lines(self, path):
+        """The lines of a split file that are not blank."""
+        try:
+            with open(path, encoding='utf-8-sig') as file:
+                lines = [line.strip() for line in file if line.strip()]
+        except OSError:
+            raise self._missing('split file', path)
+        except UnicodeDecodeError:
+            raise UserError('%s is not UTF-8 text' % path)
+        if not lines:
+            raise UserError('%s lists no image' % path)
+        return lines
+
+    def _names(self, folder):
+        """The names of the files in `folder`."""
+        try:
+            return {entry.name for entry in os.scandir(folder) if entry.is_file()}
+        except OSError:
+            raise self._missing('folder', folder)
+
+    def _read_image(self, folder, stem, pictures, skip):
+        """Add the image of one annotation. Raises BadImage."""
+        path = os.path.join(folder, 'Annotations', stem + '.xml')
+        annotation = read_annotation(path)
+        image = self._picture(folder, stem, annotation.filename, pictures)
+        size = self._sound(image, annotation.size)
+        boxes = [(item.name, '', [side - 1 for side in item.corners], item.difficult) for item in annotation.objects]
+        self._add(image, size, self._usable(path, size, boxes, 6), skip)
+
+    def _picture(self, folder, stem, filename, pictures):
+        """The path of an annotation's image: its <filename>, else the file with the annotation's own name."""
+        # Only the last part of <filename>: it often names another machine's folders, and must not lead elsewhere.
+        named = re.split(r'[/\\]', filename.strip())[-1]
+        own = [stem + extension for extension in EXTENSIONS if stem + extension in pictures]
+        if named in pictures:
+            if own and named not in own:
+                self._note('took', 'image', 'by <filename>, though another has the name of the annotation',
+                           stem + '.xml')
+            return os.path.join(folder, 'JPEGImages', named)
+        if own:
+            return os.path.join(folder, 'JPEGImages', own[0])
+        path = os.path.join(folder, 'Annotations', stem + '.xml')
+        raise BadImage(path, 'no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
+            path, named or '(none)', stem, os.path.join(folder, 'JPEGImages')), 'missing')
+
+
+class _SafeBuilder(ElementTree.TreeBuilder):
+    """Refuses DOCTYPE, and with it the entities that blow up a small file."""
+
+    def doctype(self, name, pubid, system):
+        """Raises ValueError."""
+        raise ValueError('DOCTYPE is not allowed')
+
+
+def _parse(path):
+    """The root element of an XML file. Raises UserError."""
+    parser = ElementTree.XMLParser(target=_SafeBuilder())
+    try:
+        with open(path, 'rb') as file:
+            parser.feed(file.read())
+        return parser.close()
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        raise UserError('cannot read annotation %s: %s' % (path, error))
