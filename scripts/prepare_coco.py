@@ -4,8 +4,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import cli  # noqa: E402
-from yolo3.data import download  # noqa: E402
+from yolo3 import cli
+from yolo3.data import download
 
 SERVER = 'http://images.cocodataset.org/'
 ARCHIVES = [
@@ -18,7 +18,7 @@ ARCHIVES = [
 
 
 def count(root, part):
-    """How many images of 'train2017' or 'val2017' are there, or of the two annotation files of boxes."""
+    """The number of images of 'train2017' or 'val2017' that are there, or of the two annotation files with boxes."""
     try:
         names = os.listdir(os.path.join(root, part))
     except FileNotFoundError:
@@ -28,8 +28,12 @@ def count(root, part):
     return sum(name.endswith('.jpg') for name in names)
 
 
-def main():
-    download.prepare(download.parse_args(__doc__, '~/.mxnet/datasets/coco'), ARCHIVES, count)
+def parse_args(argv=None):
+    return download.parse_args(__doc__, '~/.mxnet/datasets/coco', argv)
+
+
+def main(argv=None):
+    download.prepare(parse_args(argv), ARCHIVES, count)
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import cli  # noqa: E402
-from yolo3.data import download  # noqa: E402
+from yolo3 import cli
+from yolo3.data import download
 
 SERVER = 'http://host.robots.ox.ac.uk/pascal/VOC/'
 ARCHIVES = [
@@ -18,7 +18,7 @@ ARCHIVES = [
 
 
 def count(root, part):
-    """How many images of a split such as '2007_trainval' are there, with their annotations."""
+    """The number of images of a split such as '2007_trainval' that are there, with their annotations."""
     year, split = part.split('_')
     folder = os.path.join(root, 'VOC' + year)
     try:
@@ -31,8 +31,12 @@ def count(root, part):
     return sum(stem + '.jpg' in images and stem + '.xml' in annotations for stem in stems)
 
 
-def main():
-    download.prepare(download.parse_args(__doc__, '~/.mxnet/datasets/voc'), ARCHIVES, count, top='VOCdevkit')
+def parse_args(argv=None):
+    return download.parse_args(__doc__, '~/.mxnet/datasets/voc', argv)
+
+
+def main(argv=None):
+    download.prepare(parse_args(argv), ARCHIVES, count, top='VOCdevkit')
 
 
 if __name__ == '__main__':
