@@ -12,7 +12,7 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 from yolo3 import log
 from yolo3.deploy import runtimes, video as live
 from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, make_output_folder, run
-from yolo3.data.datasets import EXTENSIONS
+from yolo3.data.images import EXTENSIONS
 from yolo3.show.draw import draw, font_file
 from yolo3.atomic import replacing, write_json
 from yolo3.data.images import ImageFile

@@ -1,4 +1,4 @@
-"""Look a data set over before training on it: its boxes, its images, and what is wrong with either."""
+"""Check a data set before training on it: its boxes, its images, and what is wrong with either."""
 import contextlib
 import hashlib
 import itertools
@@ -6,78 +6,77 @@ import multiprocessing
 import os
 import sys
 
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import log  # noqa: E402
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run, shorten  # noqa: E402
-from yolo3.data.datasets import open_train, open_val  # noqa: E402
-from yolo3.show.draw import FONT, draw, font_file  # noqa: E402
-from yolo3.atomic import replacing, write_json  # noqa: E402
-from yolo3.data.images import ImageFile, TURNS  # noqa: E402
-from yolo3.data.anchors import ANCHORS, STRIDES  # noqa: E402
-from yolo3.data.targets import strides  # noqa: E402
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from gluoncv.data.transforms.bbox import resize  # noqa: E402
-from PIL import Image, ImageDraw, ImageFont  # noqa: E402
+from yolo3 import log
+from yolo3.atomic import replacing, write_json
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, count, input_size, run, shorten
+from yolo3.data.anchors import ANCHORS, STRIDES, assign
+from yolo3.data.datasets import open_train, open_val
+from yolo3.data.images import TURNS, ImageFile
+from yolo3.show.draw import FONT, draw, font_file
 
 FORMATS = Image.registered_extensions()
-COLUMNS, ROWS = 4, 4  # of the picture: as many samples of the training as of the validation
+NARROW = STRIDES[0], 2  # pixels
+COLUMNS, ROWS = 4, 4  # of the picture: the same number of samples from training and validation
 TILE = 400, 320  # pixels
-CAPTION = 20  # pixels of it for the file's name
+CAPTION = 20  # pixels of a tile for the file's name
 
 
-def parse_args():
+def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('root', metavar='DIR', help="the data set, training's --dataset-root")
-    add('--dataset', default='voc', choices=('voc', 'coco'), help='form of the data set')
-    add('--classes', default='', help='class names a,b,c, as in training')
-    add('--train-splits', default='', help='as in training')
-    add('--val-splits', default='', help='as in training')
-    add('--data-shape', type=int, default=416, help='input size that the boxes are measured at, pixels')
-    add('--num-workers', '-j', type=int, default=4, help='processes that read the images')
-    add('--json', default='', metavar='FILE', help='write the findings to this file too, with all file names')
-    add('--picture', default='', metavar='FILE', help='draw samples with their boxes into this PNG')
-    args = parser.parse_args()
-    if args.data_shape < 32 or args.data_shape % 32:
-        raise UserError('--data-shape %d: must be a positive multiple of 32, the largest stride' % args.data_shape)
-    if args.num_workers < 0:
-        raise UserError('--num-workers %d: must be at least 0' % args.num_workers)
+    add('root', metavar='DIR', help="the data set: training's --dataset-root")
+    add('--dataset', default='voc', choices=('voc', 'coco'), help='form of the data set (default: %(default)s)')
+    add('--classes', default='', type=comma_list, help='class names a,b,c, as in training')
+    add('--train-splits', default='', type=comma_list, help='as in training')
+    add('--val-splits', default='', type=comma_list, help='as in training')
+    add('--data-shape', type=input_size, default=416, help='input size at which boxes are measured, pixels')
+    add('--num-workers', '-j', type=count, default=4, help='processes that read the images')
+    add('--json', default='', metavar='FILE', help='also write the findings to this file, with all file names')
+    add('--picture', default='', metavar='FILE', help='draw samples with their boxes into this PNG file')
+    args = parser.parse_args(argv)
     check_output_file('--json', args.json)
     check_output_file('--picture', args.picture)
     if args.picture and not args.picture.lower().endswith('.png'):
-        raise UserError('--picture %s: its name must end in .png' % args.picture)
+        raise UserError('--picture %s: the name must end in .png' % args.picture)
     return args
 
 
 def count_boxes(images, size):
     """{row of the table: count}: images, boxes of each class, and how large they are at `size` x `size` pixels."""
-    narrow = ['boxes under %d pixels wide or high' % limit for limit in (STRIDES[0], 2)]
     rows = {'images': len(images), 'images without boxes': 0, 'boxes': 0}
     rows.update(('boxes of class %s' % name, 0) for name in images.classes)
     rows.update(('boxes for stride %d' % stride, 0) for stride in STRIDES)
-    rows.update(dict.fromkeys(narrow, 0))
+    rows.update(('boxes under %d pixels wide or high' % limit, 0) for limit in NARROW)
     for index in range(len(images)):
         label = images.label(index)
-        boxes = resize(label[:, :4], images.size(index), (size, size))
+        boxes = resized(label[:, :4], images.size(index), (size, size))
         rows['images without boxes'] += not len(boxes)
         rows['boxes'] += len(boxes)
         for number in label[:, 4].astype(int):
             rows['boxes of class %s' % images.classes[number]] += 1
-        for stride in strides(boxes, ANCHORS):
+        for stride in assign(boxes, ANCHORS)[0]:
             rows['boxes for stride %d' % stride] += 1
         sides = (boxes[:, 2:] - boxes[:, :2]).min(1)
-        for row, limit in zip(narrow, (STRIDES[0], 2)):
-            rows[row] += int((sides < limit).sum())
-    for name, count in images.others():
-        rows['boxes of other class %s' % name] = count
+        for limit in NARROW:
+            rows['boxes under %d pixels wide or high' % limit] += int((sides < limit).sum())
+    for name, number in images.others():
+        rows['boxes of other class %s' % name] = number
     return rows
 
 
+def resized(boxes, old, new):
+    """`boxes` (n, 4) of an image of the size `old` (width, height), as boxes of the image resized to `new`."""
+    return boxes * np.tile(np.array(new) / old, 2)
+
+
 def inspect(task):
-    """For a path and the annotated size of its image: what is odd about it, a list of phrases; a hash of the file."""
+    """For the path and the annotated size of an image: what is odd about it, a list of phrases; and the file's hash."""
     path, size = task
     digest = None
     with contextlib.suppress(OSError), open(path, 'rb') as file:
@@ -96,7 +95,7 @@ def inspect(task):
         odd['of another format than the name says'] = kind != FORMATS.get(os.path.splitext(path)[1].lower())
         odd['greyscale'] = image.mode in ('1', 'L', 'LA', 'I') or ';16' in image.mode
         odd['CMYK'] = image.mode == 'CMYK'
-        odd['16 bits a colour'] = ';16' in image.mode + str(image.tile)  # of colours, the mode does not tell
+        odd['16 bits a colour'] = ';16' in image.mode + str(image.tile)  # the mode of a colour image does not tell
         odd['with transparency'] = image.has_transparency_data
     odd['turned as EXIF says'] = found.orientation in TURNS and found.exif_applied
     odd['not turned as EXIF says, by its annotation'] = found.orientation in TURNS and not found.exif_applied
@@ -105,7 +104,7 @@ def inspect(task):
 
 
 def inspect_all(sides, processes):
-    """`inspect` all images of the data sets `sides`: ({phrase: the paths of each side}, [{path: hash} of each])."""
+    """`inspect` all images of the data sets `sides`: ({phrase: paths of each side}, [{path: hash} of each side])."""
     tasks = [(images.image_path(index), images.size(index)) for images in sides for index in range(len(images))]
     findings, hashes = {}, [{} for _ in sides]
     with contextlib.ExitStack() as stack:
@@ -122,7 +121,7 @@ def inspect_all(sides, processes):
 
 
 def duplicates(train, val):
-    """{phrase: the paths of each side} of what {path: hash} of both sides shows to be in both."""
+    """{phrase: the paths of each side} of images on both sides, which are given as {path: hash}."""
     found = {}
     for phrase, key in ('with the content of one on the other side', lambda path, digest: digest or path), (
             'with the name of one on the other side', lambda path, digest: os.path.splitext(os.path.basename(path))[0]):
@@ -133,62 +132,70 @@ def duplicates(train, val):
     return found
 
 
+def table(sides, findings, size):
+    """The rows to print for the data sets `sides`: what, the count on each side, and a few file names or ''."""
+    counts = [count_boxes(images, size) for images in sides]
+    rows = [(what, [side.get(what, 0) for side in counts], '') for what in dict(counts[0], **counts[1])]
+    notes = [{'%s %s %s' % ({'box': 'boxes', 'image': 'images'}[note.noun], note.done, note.why): note
+              for note in images.notes()} for images in sides]
+    for what in dict(notes[0], **notes[1]):
+        found = [side[what] for side in notes if what in side]
+        rows.append((what, [side[what].count if what in side else 0 for side in notes],
+                     shorten(sum([note.files for note in found], []), 3)))
+    for what, paths in findings.items():
+        files = [os.path.basename(path) for side in paths for path in side]
+        rows.append((what, [len(side) for side in paths], shorten(files, 3)))
+    return rows
+
+
 def print_table(names, rows):
-    """A line for each row: what, the count on each side `names`, some files or ''."""
+    """Print the `rows` of `table` under the `names` of the sides."""
     width = max(len(row[0]) for row in rows)
     widths = [max(len(name), 8) for name in names]
     for what, counts, files in [('', names, '')] + rows:
-        cells = ['%*s' % (cell, count) for cell, count in zip(widths, counts)]
+        cells = ['%*s' % (cell, number) for cell, number in zip(widths, counts)]
         print(('%-*s  %s  %s' % (width, what, '  '.join(cells), files)).rstrip())
 
 
 def sheet(sides):
-    """Samples of the data sets `sides` with their boxes and file names, in equal numbers: a Pillow image."""
+    """A Pillow image of samples of the data sets `sides`, equally many of each, with boxes and file names."""
     picture = Image.new('RGB', (COLUMNS * TILE[0], ROWS * TILE[1]), 'white')
     places = itertools.product(range(0, picture.height, TILE[1]), range(0, picture.width, TILE[0]))
     for images in sides:
         most = COLUMNS * ROWS // len(sides)
         for index in np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist():
             y, x = next(places)
-            picture.paste(sample(images, index), (x, y))
+            picture.paste(tile(images, index), (x, y))
     return picture
 
 
-def sample(images, index):
-    """One image with its boxes, its name above, as a tile; only the name where it cannot be read."""
-    tile, name = Image.new('RGB', TILE, 'white'), os.path.basename(images.image_path(index))
+def tile(images, index):
+    """One image with its boxes under its file name, as a Pillow image; only the name if it cannot be read."""
+    result, name = Image.new('RGB', TILE, 'white'), os.path.basename(images.image_path(index))
     with contextlib.suppress(UserError):
         pixels = images.image_file(index).pixels()
         height, width = pixels.shape[:2]
         scale = min((TILE[0] - 4) / width, (TILE[1] - CAPTION) / height)
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        boxes = resize(images.label(index), images.size(index), size)
-        boxes = [{'class': images.classes[int(row[4])], 'box': row[:4]} for row in boxes]
-        tile.paste(Image.fromarray(draw(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), boxes)), (0, CAPTION))
-    ImageDraw.Draw(tile).text((2, 3), name, 'black', ImageFont.truetype(font_file(name) or FONT, 12))
-    return tile
+        label = images.label(index)
+        boxes = [{'class': images.classes[int(number)], 'box': box} for number, box in
+                 zip(label[:, 4], resized(label[:, :4], images.size(index), size))]
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        result.paste(Image.fromarray(draw(pixels, boxes)), (0, CAPTION))
+    ImageDraw.Draw(result).text((2, 3), name, 'black', ImageFont.truetype(font_file(name) or FONT, 12))
+    return result
 
 
-def main():
-    args = parse_args()
-    train = open_train(args.dataset, args.root, comma_list(args.classes), comma_list(args.train_splits))
-    val = open_val(args.dataset, args.root, train.classes, comma_list(args.val_splits))
-    sides = train, val
+def main(argv=None):
+    args = parse_args(argv)
+    train = open_train(args.dataset, args.root, args.classes, args.train_splits)
+    sides = train, open_val(args.dataset, args.root, train.classes, args.val_splits)
     names = [images.name for images in sides]
-    counts = [count_boxes(images, args.data_shape) for images in sides]
-    rows = [(what, [side.get(what, 0) for side in counts], '') for what in dict(counts[0], **counts[1])]
-    notes = [{'%s %s %s' % ({'box': 'boxes', 'image': 'images'}[noun], done, why): (count, files)
-              for done, noun, why, count, files in images.notes()} for images in sides]
-    for what in dict(notes[0], **notes[1]):
-        found = [side.get(what, (0, [])) for side in notes]
-        rows.append((what, [count for count, _ in found], shorten(found[0][1] + found[1][1], 3)))
     findings, hashes = inspect_all(sides, args.num_workers)
     findings.update(duplicates(*hashes))
-    for what, paths in findings.items():
-        files = [os.path.basename(path) for side in paths for path in side]
-        rows.append((what, [len(side) for side in paths], shorten(files, 3)))
+    rows = table(sides, findings, args.data_shape)
 
-    sys.stdout.reconfigure(errors='backslashreplace')  # for names that the terminal's encoding lacks
+    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal's encoding may lack a name's characters
     print_table(names, rows)
     if args.json:
         write_json(args.json, {'splits': names, 'data_shape': args.data_shape,

@@ -1,4 +1,4 @@
-"""Convert YOLO text, LabelImg or Labelme labels into a VOC-form set that training takes."""
+"""Convert YOLO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
 import json
 import math
 import os
@@ -13,35 +13,36 @@ from tqdm import tqdm
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import ArgumentParser, UserError, comma_list, run, shorten  # noqa: E402
-from yolo3.data.datasets import EXTENSIONS, clean, parse_xml  # noqa: E402
-from yolo3.data.images import ImageFile  # noqa: E402
+from yolo3.cli import ArgumentParser, UserError, comma_list, run, share, shorten
+from yolo3.data.images import EXTENSIONS, ImageFile
+from yolo3.data.labelled import class_key, clean_name
+from yolo3.data.voc import read_annotation
 
-SIDES = 'xmin', 'ymin', 'xmax', 'ymax'
-SHAPES = 'rectangle', 'polygon'  # of Labelme's: those that have an extent by their points
-
-
-class Bad(Exception):
-    """A label file that cannot be used; the message says why, as in 'labels that are no XML'."""
+SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
 
 
-def parse_args():
+class BadLabels(Exception):
+    """A label file that cannot be used; the message completes 'left out 3 ...'."""
+
+
+def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('source', metavar='DIR', help='images with .txt, .xml or .json labels beside them, or images/ and labels/')
     add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
-    add('--classes', default='', help="class names a,b,c: YOLO's by number, else those to keep; default: as in "
-                                      'classes.txt or data.yaml, or all')
-    add('--test-share', type=float, default=0.2, help='share of the images for the split 2007_test, 0..1')
-    add('--seed', type=int, default=0, help='another seed, other images in the test split')
+    add('--classes', default='', type=comma_list,
+        help="class names a,b,c: for YOLO, those its numbers stand for (default: from classes.txt or data.yaml); "
+             'otherwise those to keep (default: all)')
+    add('--test-share', type=share, default=0.2, help='share of the images in the split 2007_test, 0..1')
+    add('--seed', type=int, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not os.path.isdir(args.source):
         raise UserError('no such folder: %s' % args.source)
-    if not 0 < args.test_share < 1:
-        raise UserError('--test-share %g: must be between 0 and 1' % args.test_share)
+    if args.test_share in (0, 1):
+        raise UserError('--test-share %g: must be more than 0 and less than 1' % args.test_share)
     if not 0 <= args.seed < 2 ** 32:
-        raise UserError('--seed must be from 0 to 4294967295')
+        raise UserError('--seed %d: must be from 0 to 4294967295' % args.seed)
     source, out = [os.path.join(os.path.realpath(path), '') for path in (args.source, args.out)]
     free = os.path.isdir(out) and not os.listdir(out) or not os.path.lexists(args.out)
     if not free or out.startswith(source):
@@ -49,15 +50,15 @@ def parse_args():
     return args
 
 
-# ---- Readers: a label file -> (size or None, [(class, difficult, sides)]), the sides as VOC has them
+# ---- Readers: a label file -> (size or None, [(class name, difficult, corners)]), the corners as in VOC's XML
 
 def read_yolo(path, size, names, note):
-    """Lines 'class cx cy w h', shares of the image's width and height, for an image of `size` pixels."""
+    """YOLO's lines 'class cx cy w h', shares of the width and height of an image of `size` pixels."""
     try:
         with open(path, encoding='utf-8-sig') as file:
             lines = [line.split() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError):
-        raise Bad('labels that are no text')
+        raise BadLabels('label files that are not text')
     boxes = []
     for line in lines:
         try:
@@ -76,7 +77,7 @@ def read_yolo(path, size, names, note):
 
 
 def read_labelme(path, size, note):
-    """Labelme's JSON: its rectangles, and its polygons by their extent."""
+    """Labelme's JSON: rectangles, and the bounding boxes of polygons."""
     boxes = []
     try:
         with open(path, encoding='utf-8-sig') as file:
@@ -88,34 +89,28 @@ def read_labelme(path, size, note):
                 continue
             points = np.array(shape['points'], float).reshape(-1, 2)
             edges = points.min(0).tolist() + points.max(0).tolist()
-            boxes.append((clean(str(shape['label'])), False, to_voc(edges, annotated)))
+            boxes.append((clean_name(str(shape['label'])), False, to_voc(edges, annotated)))
     except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        raise Bad('labels that are no Labelme JSON')
+        raise BadLabels('label files that are not Labelme JSON')
     return annotated, boxes
 
 
-def read_labelimg(path, note):
+def read_labelimg(path):
     """LabelImg's XML, which is VOC's."""
-    boxes = []
     try:
-        root = parse_xml(path)
-        for item in root.iter('object'):
-            box = item.find('bndbox')
-            boxes.append((clean(item.find('name').text), item.findtext('difficult', '').strip() == '1',
-                          [float(box.find(side).text) for side in SIDES]))
-        size = [int(float(root.findtext('size/%s' % side) or 0)) for side in ('width', 'height')]
-    except (UserError, ArithmeticError, AttributeError, TypeError, ValueError):
-        raise Bad('labels that are no VOC XML')
-    return size if min(size) > 0 else None, boxes
+        annotation = read_annotation(path)
+    except UserError:
+        raise BadLabels('label files that are not VOC XML')
+    return annotation.size, [(item.name, item.difficult, item.corners) for item in annotation.objects]
 
 
 def to_voc(edges, size):
-    """Left, top, right, bottom on the image's plane -> VOC's: within it, pixels counted from 1, both ends included."""
+    """Left, top, right, bottom -> VOC's corners: inside the image, pixels counted from 1, both ends inside the box."""
     left, top, right, bottom = [min(max(edge, 0), side) for edge, side in zip(edges, list(size) * 2)]
     return [left + 1, top + 1, right, bottom]
 
 
-# ---- Finding them
+# ---- Finding and reading all of them
 
 def find(source):
     """The images below `source`, sorted, each with its label file or None; and the label files without an image."""
@@ -124,7 +119,7 @@ def find(source):
     for path in paths:
         stem, extension = os.path.splitext(path)
         if extension.lower() in EXTENSIONS:
-            # As others do: images/a/b.jpg has its labels in labels/a/b.txt, or beside it.
+            # YOLO's convention: the labels of images/a/b.jpg are in labels/a/b.txt, or beside it.
             parts = os.path.relpath(stem, source).split(os.sep)
             if 'images' in parts[:-1]:
                 parts[len(parts) - 1 - parts[::-1].index('images', 1)] = 'labels'
@@ -146,25 +141,25 @@ def class_names(source):
             try:
                 with open(path, encoding='utf-8-sig') as file:
                     if name.endswith('.txt'):
-                        return [clean(line) for line in file if line.strip()]
+                        return [clean_name(line) for line in file if line.strip()]
                     names = yaml.safe_load(file)['names']
                 if isinstance(names, dict):
                     names = [names[number] for number in range(len(names))]
-                return [clean(str(name)) for name in names]
+                return [clean_name(str(name)) for name in names]
             except (OSError, LookupError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise UserError('%s: no list of class names (%s); mend it or give --classes' % (path, error))
+                raise UserError('%s: not a list of class names (%s); correct it or give --classes' % (path, error))
     return []
 
 
 def read(source, classes):
-    """All of `source`: [(image, size, boxes as the readers give them)], class names, {what is wrong: files}."""
+    """All of `source`: [(image path, size, boxes as the readers give them)], class names, {what is wrong: files}."""
     pairs, lone = find(source)
     yolo = any(label and label.endswith('.txt') for _, label in pairs)
-    names = [clean(name) for name in classes] or (class_names(source) if yolo else [])
+    names = list(map(clean_name, classes)) or (class_names(source) if yolo else [])
     if yolo and not names:
-        raise UserError('%s: YOLO labels say no class names: give --classes a,b,c, or a classes.txt or data.yaml there'
-                        % source)
-    spellings = {name.casefold(): name for name in names}
+        raise UserError('%s: YOLO labels have no class names: give --classes a,b,c, or add a classes.txt or '
+                        'data.yaml' % source)
+    spellings = {class_key(name): name for name in names}
     notes = {'label files without an image': lone} if lone else {}
 
     def note(what, path):
@@ -173,34 +168,34 @@ def read(source, classes):
     for path, label in tqdm(pairs, desc='labels', unit='image', disable=None):
         try:
             image = ImageFile(path)
-            size, found = read_labels(label, [image.width, image.height], names, note, yolo)
+            if label is None and not yolo:
+                raise BadLabels('images without labels')
+            size, found = read_labels(label, [image.width, image.height], names, note)
         except UserError:
             note('unreadable images', path)
             continue
-        except Bad as bad:
-            note(str(bad), label or path)
+        except BadLabels as error:
+            note(str(error), label or path)
             continue
         boxes = []
-        for name, difficult, sides in found:
-            if names and name.casefold() not in spellings:
+        for name, difficult, corners in found:
+            if names and class_key(name) not in spellings:
                 note('boxes of an unknown class', label)
-            elif not (math.isfinite(sum(sides)) and sides[0] < sides[2] and sides[1] < sides[3]):
+            elif not (math.isfinite(sum(corners)) and corners[0] < corners[2] and corners[1] < corners[3]):
                 note('boxes of no size', label)
             else:
-                boxes.append((spellings.setdefault(name.casefold(), name), difficult, sides))
+                boxes.append((spellings.setdefault(class_key(name), name), difficult, corners))
         images.append((path, size or [image.width, image.height], boxes))
     return images, names or sorted(spellings.values()), notes
 
 
-def read_labels(label, size, names, note, yolo):
-    """What the reader for the file `label` gives; None is an image without objects where the set is `yolo`'s."""
+def read_labels(label, size, names, note):
+    """What the reader for the file `label` gives; None is an image without objects."""
     if label is None:
-        if yolo:
-            return None, []
-        raise Bad('images without labels')
+        return None, []
     if label.endswith('.txt'):
         return read_yolo(label, size, names, note)
-    return read_labelme(label, size, note) if label.endswith('.json') else read_labelimg(label, note)
+    return read_labelme(label, size, note) if label.endswith('.json') else read_labelimg(label)
 
 
 # ---- Writing
@@ -216,29 +211,29 @@ def annotation(filename, size, boxes):
     add(root, 'filename', filename)
     element = add(root, 'size')
     for tag, number in zip(('width', 'height', 'depth'), size + [3]):
-        add(element, tag, str(number))
-    for name, difficult, sides in boxes:
+        add(element, tag, '%d' % number)
+    for name, difficult, corners in boxes:
         item = add(root, 'object')
         add(item, 'name', name)
         add(item, 'difficult', str(int(difficult)))
         element = add(item, 'bndbox')
-        for tag, side in zip(SIDES, sides):
+        for tag, side in zip(('xmin', 'ymin', 'xmax', 'ymax'), corners):
             add(element, tag, ('%.2f' % side).rstrip('0').rstrip('.'))
     return ElementTree.tostring(root, 'utf-8')
 
 
 def write(out, images, test_share, seed, link):
-    """Write `images` to the folder `out`. Returns for each split its name, images and boxes."""
+    """Write `images` to the folder `out`. Returns the name, the number of images and of boxes of each split."""
     voc = os.path.join(out, 'VOC2007')
     for folder in 'JPEGImages', 'Annotations', os.path.join('ImageSets', 'Main'):
         os.makedirs(os.path.join(voc, folder))
     stems, taken = [], set()
     for path, size, boxes in tqdm(images, desc='images', unit='image', disable=None):
         base, extension = os.path.splitext(os.path.basename(path))
-        stem, number = clean(base), 1
+        stem, number = clean_name(base), 1
         while stem.casefold() in taken:
             number += 1
-            stem = '%s_%d' % (clean(base), number)
+            stem = '%s_%d' % (clean_name(base), number)
         taken.add(stem.casefold())
         stems.append(stem)
         target = os.path.join(voc, 'JPEGImages', stem + extension)
@@ -255,23 +250,23 @@ def write(out, images, test_share, seed, link):
     return splits
 
 
-def main():
-    args = parse_args()
-    images, classes, notes = read(args.source, comma_list(args.classes))
+def main(argv=None):
+    args = parse_args(argv)
+    images, classes, notes = read(args.source, args.classes)
     wrong = ['%d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
              for what, paths in notes.items()]
     if len(images) < 2 or not any(boxes for _, _, boxes in images):
-        raise UserError('%s: no two labelled images with a box among them%s' % (
+        raise UserError('%s: needs at least two labelled images and a box among them%s' % (
             args.source, '; '.join([''] + wrong)))
     comma = next((name for name in classes if ',' in name), None)
     if comma:
-        raise UserError("class '%s' has a comma, which --classes of the training takes apart: rename it" % comma)
+        raise UserError("class '%s': --classes of the training splits names at commas: rename it" % comma)
     try:
         splits = write(args.out, images, args.test_share, args.seed, args.link)
     except OSError as error:
-        shutil.rmtree(os.path.join(args.out, 'VOC2007'), ignore_errors=True)  # there was nothing before
+        shutil.rmtree(os.path.join(args.out, 'VOC2007'), ignore_errors=True)  # it was not there before
         raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))
-    sys.stdout.reconfigure(errors='backslashreplace')  # for names that the terminal's encoding lacks
+    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal's encoding may lack a name's characters
     print('; '.join(['%s: %d images, %d boxes' % split for split in splits]
                     + ['left out ' + each for each in wrong]))
     print('train with --dataset voc --dataset-root %s --classes %s --train-splits 2007_trainval --val-splits 2007_test'

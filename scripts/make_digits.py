@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3 import atomic, cli  # noqa: E402
+from yolo3 import atomic, cli
 
-VERSION = 1  # raise it when the pictures change, so that sets made before are made anew
-SIZE = 256
-HEIGHTS = 16, 64
-DIGITS = 3, 8
-MOST_COVERED = 0.35  # share of a box that others may lie over: what is below stays readable
+VERSION = 1  # raise it if the pictures change: older sets are then replaced
+SIZE = 256  # pixels, both sides of a picture
+HEIGHTS = 16, 64  # pixels, least and most of a digit
+DIGITS = 3, 8  # least and most of a picture
+MOST_COVERED = 0.35  # the share of a box that later digits may cover: the digit below stays legible
 
-DONE = 'digits.json'  # says which set lies there, once it is complete
-# Only files by these names are ever replaced or removed.
+DONE = 'digits.json'  # the settings of the set, written once it is complete
+# Only files with these names are ever replaced or removed.
 OURS = re.compile(r'digits\.json(\.tmp\d*)?'
                   r'|VOC2007/JPEGImages/digits_(train|test)_\d+\.jpg'
                   r'|VOC2007/Annotations/digits_(train|test)_\d+\.xml'
@@ -29,13 +29,13 @@ OURS = re.compile(r'digits\.json(\.tmp\d*)?'
 
 
 def split_scans(rng, count):
-    """Split scan indices 0..count-1 at random into those for training and, a fifth, those for testing."""
+    """Split the scans 0..count-1 at random into training scans and, a fifth, test scans."""
     order = rng.permutation(count)
     return order[count // 5:], order[:count // 5]
 
 
 def deal(rng, labels, scenes):
-    """For each of `scenes` scenes the scans it shows (indices into `labels`); all classes equally often."""
+    """The scans that each of `scenes` scenes shows, as indices into `labels`; all classes equally often."""
     counts = rng.randint(DIGITS[0], DIGITS[1] + 1, scenes)
     order = rng.permutation(len(labels))
     scans = [itertools.cycle(order[labels[order] == digit]) for digit in range(10)]
@@ -56,9 +56,9 @@ def clouds(rng, cells):
 
 
 def background(rng):
-    """A SIZE x SIZE x 3 float picture to write on: two or three colours mixed by a pattern, and some grain."""
+    """A SIZE x SIZE x 3 float picture to write on: two colours mixed by a pattern, uneven light and grain."""
     first, second = random_colours(rng, 2)
-    second = first + (second - first) * rng.uniform(0.15, 0.5)  # a milder pattern leaves room for the digits
+    second = first + (second - first) * rng.uniform(0.15, 0.5)  # a mild pattern leaves contrast for the digits
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
     angle = rng.uniform(0, 2 * np.pi)
     along = (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)
@@ -88,7 +88,7 @@ def background(rng):
 
 
 def glyph(rng, scan, height):
-    """The 8x8 `scan` as a smooth pen stroke: opacity 0..1, `height` pixels high, cut to the stroke's extent."""
+    """The 8 x 8 `scan` as a smooth pen stroke: opacity 0..1, cropped to the stroke and `height` pixels high."""
     zoom = 12
     stroke = cv2.resize(np.pad(scan / 16, 2).astype(np.float32), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
     stroke = cv2.GaussianBlur(stroke, (0, 0), 0.35 * zoom)
@@ -104,7 +104,7 @@ def glyph(rng, scan, height):
 
 
 def covered(boxes):
-    """The share of each box that the other boxes cover (what two of them share counts twice)."""
+    """The share of each box that the other boxes cover (an area under two of them counts twice)."""
     left, top, right, bottom = np.array(boxes).T
     width = np.minimum.outer(right, right) - np.maximum.outer(left, left)
     height = np.minimum.outer(bottom, bottom) - np.maximum.outer(top, top)
@@ -113,7 +113,7 @@ def covered(boxes):
 
 
 def place(rng, shape, boxes):
-    """A box (left, top, right, bottom; ends exclusive) of `shape` for one more digit, or None where none was found."""
+    """A box (left, top, right, bottom; ends exclusive) of `shape` for one more digit, or None if there is no room."""
     overlapping = len(boxes) > 0 and rng.rand() < 0.25
     height, width = shape
     for _ in range(200):
@@ -126,7 +126,7 @@ def place(rng, shape, boxes):
 
 
 def ink(rng, under):
-    """A random colour (BGR) that is clearly lighter or darker than nearly all of the pixels `under` (n x 3)."""
+    """A random colour (BGR) that is clearly lighter or darker than nearly all of the pixels `under` (n, 3)."""
     colours = random_colours(rng, 32)
     lightness = [cv2.cvtColor((bgr[None] / 255).astype(np.float32), cv2.COLOR_BGR2LAB)[0, :, 0]
                  for bgr in (colours, under)]
@@ -136,9 +136,9 @@ def ink(rng, under):
 
 
 def scene(rng, scans, labels):
-    """Write all `scans` (n x 8 x 8) on one background.
+    """Draw all `scans` (n, 8, 8) on one background.
 
-    Returns the picture (SIZE x SIZE x 3, uint8, BGR) and a list of (label, left, top, right, bottom), ends exclusive.
+    Returns the picture, uint8 (SIZE, SIZE, 3), BGR, and a list of (label, left, top, right, bottom), ends exclusive.
     """
     image = background(rng)
     boxes = []
@@ -156,7 +156,7 @@ def scene(rng, scans, labels):
 
 
 def annotation(name, objects):
-    """The VOC XML of one picture; VOC counts pixels from 1 and includes the last."""
+    """The VOC XML of one picture. VOC counts pixels from 1, and a box includes its last pixel."""
     lines = ['<annotation>',
              '    <folder>VOC2007</folder>',
              '    <filename>%s.jpg</filename>' % name,
@@ -182,23 +182,23 @@ def contents(out):
 
 
 def is_complete(out, settings):
-    """Whether `out` holds a finished set of these settings: the file that says so is written last."""
+    """Whether `out` holds a complete set with these settings; DONE is written last."""
     try:
         with open(os.path.join(out, DONE), encoding='utf-8') as file:
             if json.load(file) != settings:
                 return False
     except (OSError, ValueError):
         return False
-    expected = 2 * (settings['train'] + settings['test']) + 3  # pictures and annotations; two splits and DONE
+    expected = 2 * (settings['train'] + settings['test']) + 3  # pictures and annotations; two split files and DONE
     return sum(1 for path in contents(out) if OURS.fullmatch(path)) == expected
 
 
 def clear(out):
-    """Remove an unfinished or other set from `out`; refuse where anything else lies there."""
-    stranger = next((path for path in contents(out) if not OURS.fullmatch(path)), None)
-    if stranger is not None:
+    """Remove an incomplete or other digit set from `out`. Raises UserError if there is anything else."""
+    other = next((path for path in contents(out) if not OURS.fullmatch(path)), None)
+    if other is not None:
         raise cli.UserError('--out %s holds %s, which is not part of a digit set: name a new or empty folder'
-                            % (out, stranger))
+                            % (out, other))
     for path in list(contents(out)):
         os.remove(os.path.join(out, path))
 
@@ -209,18 +209,19 @@ def write(path, content):
 
 
 def make(out, settings):
-    """Write the set of these settings to the folder `out`."""
+    """Write the set with these settings to the folder `out`."""
     voc = os.path.join(out, 'VOC2007')
     for folder in ('JPEGImages', 'Annotations', os.path.join('ImageSets', 'Main')):
         os.makedirs(os.path.join(voc, folder), exist_ok=True)
     digits = load_digits()
-    rng = np.random.RandomState(settings['seed'])  # unlike default_rng, the same numbers with every NumPy
+    rng = np.random.RandomState(settings['seed'])  # unlike default_rng, the same numbers in every NumPy version
     with tqdm(total=settings['train'] + settings['test'], desc='digits', unit='scene') as bar:
         for split, listing, part in zip(('train', 'test'), ('trainval', 'test'), split_scans(rng, len(digits.target))):
             scans, labels = digits.images[part], digits.target[part]
             names = ['digits_%s_%05d' % (split, number) for number in range(1, settings[split] + 1)]
             hands = deal(rng, labels, len(names))
-            seeds = rng.randint(2 ** 31, size=len(names))  # a pixel that another OpenCV rounds moves one scene, not all
+            # A seed for each scene: if another OpenCV rounds a pixel differently, only that scene changes.
+            seeds = rng.randint(2 ** 31, size=len(names))
             for name, hand, seed in zip(names, hands, seeds):
                 image, objects = scene(np.random.RandomState(seed), scans[hand], labels[hand])
                 jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
@@ -228,32 +229,36 @@ def make(out, settings):
                 write(os.path.join(voc, 'Annotations', name + '.xml'), annotation(name, objects).encode())
                 bar.update()
             write(os.path.join(voc, 'ImageSets', 'Main', listing + '.txt'), '\n'.join(names + ['']).encode())
-    os.sync()  # nothing may be on disk later than the file that says all is there
+    os.sync()  # DONE says that all is there, so all must be on disk before it
     atomic.write_json(os.path.join(out, DONE), settings)
 
 
-def main():
+def parse_args(argv=None):
     parser = cli.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', required=True, help='folder to make, then usable as --dataset-root')
-    parser.add_argument('--train', type=int, default=600, help='scenes in the split 2007_trainval (default: 600)')
-    parser.add_argument('--test', type=int, default=150, help='scenes in the split 2007_test (default: 150)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed, another set (default: 0)')
-    args = parser.parse_args()
-    if min(args.train, args.test) < 1:
-        raise cli.UserError('--train and --test must be at least 1')
+    add = parser.add_argument
+    add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
+    add('--train', type=cli.positive, default=600, help='scenes in the split 2007_trainval (default: %(default)s)')
+    add('--test', type=cli.positive, default=150, help='scenes in the split 2007_test (default: %(default)s)')
+    add('--seed', type=int, default=0, help='another seed gives another set (default: %(default)s)')
+    args = parser.parse_args(argv)
     if not 0 <= args.seed < 2 ** 32:
-        raise cli.UserError('--seed must be from 0 to 4294967295')
+        raise cli.UserError('--seed %d: must be from 0 to 4294967295' % args.seed)
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
     settings = {'version': VERSION, 'train': args.train, 'test': args.test, 'seed': args.seed}
-    there = '%d training and %d test scenes' % (args.train, args.test)
+    scenes = '%d training and %d test scenes' % (args.train, args.test)
     if is_complete(args.out, settings):
-        print('%s: %s, already there' % (args.out, there))
+        print('%s: %s, already there' % (args.out, scenes))
         return
     try:
         clear(args.out)
         make(args.out, settings)
     except OSError as error:
         raise cli.UserError('--out %s: %s' % (args.out, error))
-    print('%s: %s' % (args.out, there))
+    print('%s: %s' % (args.out, scenes))
 
 
 if __name__ == '__main__':

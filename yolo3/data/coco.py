@@ -53,7 +53,7 @@ class COCOImages(LabelledImages):
             for name in (name for file in files for name in file.categories.values()):
                 names.setdefault(class_key(name), name)
             self._set_classes(names.values())
-        # The first file keeps its category ids, so that other tools can evaluate with it; classes it lacks get free ones.
+        # Other tools can evaluate with the first file: its category ids are kept. Classes it lacks get free ones.
         ids = {class_key(name): number for number, name in files[0].categories.items()}
         free = max(ids.values(), default=0) + 1
         self.contiguous_id_to_json = {number: ids.get(class_key(name), free + number)
@@ -73,7 +73,8 @@ class COCOImages(LabelledImages):
         size = self._sound(path, annotated_size(entry.get('width'), entry.get('height')))
         corners = np.array([box.bbox for box in boxes], float).reshape(-1, 4)
         corners[:, 2:] = corners[:, :2] + np.maximum(0, corners[:, 2:] - 1)  # both ends are inside the box
-        label = self._usable(path, size, [(box.name, box.flaw, sides) for box, sides in zip(boxes, corners.tolist())], 5)
+        found = [(box.name, box.flaw, sides) for box, sides in zip(boxes, corners.tolist())]
+        label = self._usable(path, size, found, 5)
         truth = [[number, box.flaw == CROWD, box.area] + box.bbox for number, box in
                  ((self._numbers.get(class_key(box.name)), box) for box in boxes) if number is not None]
         crowd = self._skip_crowd_only and any(row[1] for row in truth)

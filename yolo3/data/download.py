@@ -49,7 +49,7 @@ def parse_args(description, root, argv=None):
     add('--root', default=root, metavar='DIR', help='folder to make (default: %(default)s)')
     add('--mirror', default='', metavar='URL', help='download each archive from URL/NAME instead')
     add('--archives', default='', metavar='DIR', help='folder with archives you have already, under their own names; '
-                                                      'they are kept, unlike downloads, which are deleted once unpacked')
+                                                      'they are kept; downloads are deleted once unpacked')
     args = parser.parse_args(argv)
     args.root = os.path.abspath(os.path.expanduser(args.root))
     args.archives = os.path.expanduser(args.archives)
@@ -165,7 +165,7 @@ def _receive(url, start, size):
         if code == 206:
             extent, total = response.headers.get('Content-Range', '').partition('/')[::2]
             if not extent.startswith('bytes %d-' % start):
-                raise requests.HTTPError('asked from byte %d on, the server sent %s' % (start, extent or 'something else'))
+                raise requests.HTTPError('asked for bytes from %d on, it sent %s' % (start, extent or 'others'))
         elif code == 200:  # from the beginning, whatever was asked for
             total, skip = response.headers.get('Content-Length', ''), start
         elif 400 <= code < 500 and code not in (408, 429):

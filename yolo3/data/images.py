@@ -36,7 +36,8 @@ class ImageFile:
 
     annotated: the (width, height) that its boxes were drawn on, if known. Some labelling tools apply the quarter turns
     of EXIF data and some do not: a quarter turn is ignored if the annotated size is the size without it. All other
-    turns are applied, as viewers do. `orientation` is the EXIF value, None without; `exif_applied` says whether it is applied.
+    turns are applied, as viewers do. `orientation` is the EXIF value, None without; `exif_applied` says whether it is
+    applied.
 
     content: the file's bytes, if they are at hand; `path` is then only for messages. formats: Pillow's names of the
     formats to read, None for all: untrusted files should not reach every decoder.

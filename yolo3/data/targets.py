@@ -23,8 +23,8 @@ def sparse_targets(boxes, ids, ratios, size, anchors):
     anchors: in the form of ANCHORS in `anchors`. A box belongs to the one anchor of all nine that its shape overlaps
     most, in the cell of its centre (YOLOv3 section 2.1); if two boxes meet there, the later one counts.
     Returns (max(1, objects), 8) float32: the number of the prediction, 0..N-1; the centre x and y, in cells from the
-    corner of its cell; the logs of width and height over the anchor's; the weight, 2 minus the box's share of the image;
-    objectness, which is the mixup ratio; class. Without objects: BACKGROUND.
+    corner of its cell; the logs of width and height over the anchor's; the weight, 2 minus the share of the image that
+    the box covers; objectness, which is the mixup ratio; class. Without objects: BACKGROUND.
     """
     if not len(boxes):
         return BACKGROUND
