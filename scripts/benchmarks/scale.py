@@ -1,4 +1,4 @@
-"""A training step in several processes of this machine, by each engine that sums their gradients."""
+"""A training step over several processes on this machine, with each backend that sums their gradients."""
 import importlib.util
 import json
 import os
@@ -14,39 +14,41 @@ from yolo3.cli import RunError, UserError
 from yolo3.system import usable_cpus
 
 PROCESSES = 2, 4  # and one, to compare with
-ENGINES = {'dist_sync_device': 'mxnet', 'horovod': 'horovod'}  # and the package that each is in
+PACKAGES = {'dist_sync_device': 'mxnet', 'horovod': 'horovod'}  # that the backends come in
 
 
 def figures(args):
-    """A row for each engine and number of processes; --batch-size is that of all. In the first row, of one process,
-    nothing is exchanged: what it has for the engine's time is the measurement's error."""
+    """A row per backend and number of processes; --batch-size counts the images of all processes.
+
+    In the first row, of one process, nothing is exchanged: the time of its backend is the error of the measurement.
+    """
     if args.only:
-        return one_rank(args)
+        return one_process(args)
     if args.batch_size < max(PROCESSES):
         raise UserError('--batch-size %d is smaller than the %d processes' % (args.batch_size, max(PROCESSES)))
-    runs = [('device', 1)] + [(engine, count) for count in PROCESSES for engine, package in ENGINES.items()
+    runs = [('device', 1)] + [(backend, count) for count in PROCESSES for backend, package in PACKAGES.items()
                               if importlib.util.find_spec(package)]
     results = {run: [] for run in runs}
     for _ in range(args.rounds):
         for run in runs:
             results[run].append(measured(args, *run))
-    return [{'engine': engine, 'processes': count,
+    return [{'backend': backend, 'processes': count,
              **{key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}}
-            for (engine, count), rounds in results.items()]
+            for (backend, count), rounds in results.items()]
 
 
-def measured(args, engine, count):
+def measured(args, backend, count):
     """What rank 0 of `count` processes measures."""
     with tempfile.TemporaryDirectory() as folder:
         path, script = os.path.join(folder, 'figures.json'), os.path.join(folder, 'command.sh')
-        command = [sys.executable, *sys.argv, '--only', engine, '--json', path]
+        command = [sys.executable, *sys.argv, '--only', backend, '--json', path]
         with open(script, 'w') as file:  # horovodrun would take some flags for its own
             file.write('exec ' + ' '.join(map(shlex.quote, command)))
         env = dict(os.environ, OMP_NUM_THREADS=str(max(1, usable_cpus() // count)))
-        if engine == 'horovod':
+        if backend == 'horovod':
             run = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
             commands = [([run, '-np', str(count), '-H', 'localhost:%d' % count, 'bash', script], env)]
-        elif engine == 'device':
+        elif backend == 'device':
             commands = [(command, env)]
         else:
             with socket.create_server(('127.0.0.1', 0)) as free:
@@ -56,7 +58,7 @@ def measured(args, engine, count):
         processes = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) for command, env in commands]
         try:
             if any([process.wait() for process in processes[-count:]]):
-                raise RunError('%d processes with %s failed: see above' % (count, engine))
+                raise RunError('%d processes with %s failed: see above' % (count, backend))
         finally:
             for process in processes:
                 process.terminate()
@@ -64,45 +66,45 @@ def measured(args, engine, count):
             return json.load(file)
 
 
-def one_rank(args):
-    """The figures of a rank of the engine args.only, which is in step with all others."""
+def one_process(args):
+    """The figures of one process of the backend args.only, in step with all others."""
     import train_yolo3_mobilenet as training
     from benchmarks.step import some_batch
     from yolo3 import network, weights
+    from yolo3.data.targets import DenseTargets
     from yolo3.distributed import backends
     from yolo3.distributed.group import ONE_PROCESS
     from yolo3.mxnet_setup import mx
-    from yolo3.data.targets import DenseTargets
     horovod = args.only == 'horovod'
-    with backends.join(horovod, 'device' if horovod else args.only) as ranks:
-        part = ranks.part(args.batch_size)
+    with backends.join(horovod, 'device' if horovod else args.only) as group:
+        part = group.part(args.batch_size)
         args.batch_size = part.stop - part.start
         batch, targets = some_batch(args), DenseTargets(80)
         net = network.build('mobilenet1_0', weights.CLASSES['coco'])
-        # As in training: ps-lite fails on weights that are still in a layout of oneDNN's.
+        # As in training: ps-lite fails on weights that are still in a layout of oneDNN.
         net.collect_params().reset_ctx([mx.cpu()])
         flags = training.parse_args(['--lr', '1e-6'])
-        together = training.build_trainer(flags, net, ranks.engine)
-        alone = training.build_trainer(flags, net, backends.OneProcess('device'))
-        backends.spread(ranks, together)
+        with_backend = training.build_trainer(flags, net, group.backend)
+        without = training.build_trainer(flags, net, backends.OneProcess('device'))
+        backends.broadcast(group, with_backend)
         net.hybridize()
         targets.hybridize()
 
-        def milliseconds(trainer, those):
-            """Of three steps, a step, from all ranks' start to the end of the last of them."""
-            ranks.sum([])
+        def milliseconds(trainer, members):
+            """One step's, averaged over three: from the start of all processes to the end of the last."""
+            group.barrier()
             start = time.time()
             for _ in range(3):
-                training.train_step(net, targets, batch, [mx.cpu()], trainer, ranks=those)
+                training.train_step(net, targets, batch, [mx.cpu()], trainer, ranks=members)
             mx.nd.waitall()
-            ranks.sum([])
+            group.barrier()
             return (time.time() - start) / 3 * 1000
-        pairs = [(milliseconds(together, ranks), milliseconds(alone, ONE_PROCESS)) for _ in range(4)][1:]
-        engine = statistics.median(a - b for a, b in pairs)
-        step, without = map(statistics.median, zip(*pairs))
-        if ranks.rank:
+        pairs = [(milliseconds(with_backend, group), milliseconds(without, ONE_PROCESS)) for _ in range(4)][1:]
+        backend = statistics.median(a - b for a, b in pairs)
+        step, alone = map(statistics.median, zip(*pairs))
+        if group.rank:
             args.json = ''  # rank 0 writes the file
-        return {'ms a step': step, 'ms without exchange': without, 'ms of the engine': engine,
-                '% of the engine': 100 * engine / without,
-                'MB of gradients a step': sum(parameter.data().size * 4 for parameter in together._params
+        return {'ms a step': step, 'ms without exchange': alone, 'ms of the backend': backend,
+                '% of the backend': 100 * backend / alone,
+                'MB of gradients a step': sum(parameter.data().size * 4 for parameter in with_backend._params
                                               if parameter.grad_req != 'null') / 1e6}

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Train on the nodes of a Slurm job with MXNet's parameter server; the flags are train_yolo3_mobilenet.py's:
-#     sbatch --nodes 2 scripts/cluster/slurm.sh --dataset coco --batch-size 128 --resume auto ...
-# It is started in the project's folder, which all nodes see. Each node runs a server, and a worker with all its GPUs.
-# Two minutes before the time limit the workers write a checkpoint and end. Where nodes have several networks:
-# DMLC_INTERFACE names the one to use, and DMLC_PS_ROOT_URI the first node's address in it.
+#     sbatch --nodes 2 scripts/cluster/slurm.sh --dataset coco --batch-size 128 -j 32 --resume auto ...
+# Run it in the project's folder, which all nodes must share. Each node runs a server, and a worker with all its GPUs
+# and -j processes that prepare its batches. Two minutes before the time limit the workers write a checkpoint and end.
+# If the nodes have several networks, set DMLC_INTERFACE to the one to use, and DMLC_PS_ROOT_URI to the first node's
+# address in it.
 #SBATCH --job-name=yolo3
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=32
@@ -22,7 +23,7 @@ role() {
         --cpus-per-task="$SLURM_CPUS_PER_TASK" "${@:3}"
 }
 train=(.venv/bin/python train_yolo3_mobilenet.py --kv-store dist_sync_device "$@")
-# SIGTERM is for the workers, which need the servers for their last step; the servers end with SIGUSR1.
+# Only the workers heed SIGTERM: they need the servers for their last step. The servers end with SIGUSR1.
 deaf=(bash -c 'trap "" TERM; exec "$@"' bash)
 
 trap 'scancel --signal=USR1 "$SLURM_JOB_ID" 2>/dev/null' EXIT
@@ -34,11 +35,11 @@ for node in $(scontrol show hostnames); do
     workers+=($!)
 done
 
-# Before the time limit; scancel sends SIGTERM by itself, and the training minds a second one.
+# USR1 comes before the time limit. scancel itself sends SIGTERM, and a second one would kill the training.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"; wait "${workers[@]}" || exit' USR1
 trap 'wait "${workers[@]}" || exit' TERM
 
-# What ends first in good order are the workers; the rest follows. What ends with an error ends all.
+# When all is well, the workers end first and the rest follows. An error of any ends all.
 for ((left = 1 + 2 * SLURM_JOB_NUM_NODES; left > 0; left--)); do
     wait -n || exit
 done

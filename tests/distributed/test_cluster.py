@@ -1,4 +1,4 @@
-"""The recipes for several hosts: what they start where, and that everything ends."""
+"""The scripts that start a training on several hosts: what they start where, and that everything ends."""
 import json
 import os
 import shutil
@@ -10,6 +10,8 @@ import time
 import pytest
 
 from conftest import ROOT, alive
+
+import train_yolo3_mobilenet
 
 CLUSTER = os.path.join(ROOT, 'scripts', 'cluster')
 ADDRESSES = {'host1': '192.0.2.1', 'user@host2': '192.0.2.2', 'here': '127.0.1.1', 'gone': 'no.such.host.invalid'}
@@ -25,7 +27,7 @@ else:
     os.execlp('sh', 'sh', '-c', ' '.join(sys.argv[sys.argv.index('--') + 2:]))
 ''' % (sys.executable, ADDRESSES)
 
-# Stands in for the training: FAKE says what each role does, where it is not to end well.
+# Stands in for the training: FAKE says what each role does instead of ending well.
 PROGRAM = '''
 import json, os, signal, sys, time
 role, host = os.environ['DMLC_ROLE'], os.environ.get('FAKE_HOST')
@@ -59,7 +61,7 @@ if plan != 'end':
 
 
 class Hosts:
-    """A folder that all hosts see, with the stand-ins on the PATH."""
+    """A folder that all hosts share, with the stand-ins on the PATH."""
 
     def __init__(self, folder):
         self.folder = folder / "it's a folder"
@@ -120,6 +122,10 @@ TWO = 'host1,user@host2'
 ALL = ['scheduler host1', 'server host1', 'server user@host2', 'worker host1', 'worker user@host2']
 
 
+def slow_but_last(values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values[:-1]] + values[-1:]
+
+
 def test_ssh_starts_each_role_with_its_environment(hosts):
     args = ['', 'a b', "it's", '"$HOME"', '$(id)', '`id`', '*', '\\', '\\n', 'two\nlines', ';', '&', '--flag=|',
             'Ä狗', '!']
@@ -141,8 +147,8 @@ def test_ssh_takes_another_port(hosts):
     assert {record['environment']['DMLC_PS_ROOT_PORT'] for record in hosts.records.values()} == {'1234'}
 
 
-@pytest.mark.parametrize('failed', ALL)
-def test_an_error_ends_all(hosts, failed):
+@pytest.mark.parametrize('failed', slow_but_last(ALL))
+def test_an_error_on_one_host_ends_all(hosts, failed):
     plan = dict.fromkeys(('scheduler', 'server', 'worker'), 'hang')
     plan.update({'server user@host2': 'deaf', failed: 7})
     done = hosts.run('ssh.sh', TWO, *hosts.command, plan=plan)
@@ -152,7 +158,8 @@ def test_an_error_ends_all(hosts, failed):
     assert hosts.all_ended()
 
 
-@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130),
+                                          pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
 def test_the_workers_write_a_checkpoint_before_the_servers_end(hosts, number, code):
     running = hosts.start('ssh.sh', TWO, *hosts.command,
                           plan={'scheduler': 'hang', 'server': 'hang', 'worker': 'checkpoint'})
@@ -164,7 +171,7 @@ def test_the_workers_write_a_checkpoint_before_the_servers_end(hosts, number, co
     assert hosts.all_ended()
 
 
-def test_a_worker_that_does_not_listen_is_killed(hosts):
+def test_a_worker_that_ignores_the_signal_is_killed(hosts):
     running = hosts.start('ssh.sh', TWO, *hosts.command, plan={'scheduler': 'hang', 'server': 'hang', 'worker': 'deaf'})
     hosts.wait_for(5)
     running.terminate()
@@ -173,7 +180,7 @@ def test_a_worker_that_does_not_listen_is_killed(hosts):
     assert hosts.all_ended()
 
 
-def test_nothing_is_left_where_the_script_is_killed(hosts):
+def test_nothing_is_left_after_the_script_is_killed(hosts):
     running = hosts.start('ssh.sh', TWO, *hosts.command,
                           plan={'scheduler': 'hang', 'server': 'hang', 'worker': 'checkpoint'})
     hosts.wait_for(5)
@@ -186,16 +193,16 @@ def test_nothing_is_left_where_the_script_is_killed(hosts):
 @pytest.mark.parametrize('args, words', [
     ([], 'host1,host2 COMMAND'),
     (['host1'], 'COMMAND'),
-    (['gone', 'true'], 'gone has no address'),
-    (['here,host1', 'true'], 'here is 127.0.1.1'),
+    (['gone', 'true'], 'gone has no IPv4 address'),
+    (['here,host1', 'true'], 'here is 127.0.1.1 here, which other hosts cannot reach'),
 ])
-def test_ssh_refuses(hosts, args, words):
+def test_wrong_arguments_are_named(hosts, args, words):
     done = hosts.run('ssh.sh', *args)
     assert done.returncode == 2
     assert words in done.err and done.err.count('\n') == 1
 
 
-def test_one_host_may_be_this_one(hosts):
+def test_a_single_host_may_be_this_one(hosts):
     assert hosts.run('ssh.sh', 'here', *hosts.command).returncode == 0
     assert len(hosts.records) == 3
 
@@ -210,7 +217,7 @@ def test_shellcheck(script):
     assert done.returncode == 0, done.stdout
 
 
-# srun, scancel and scontrol of a job of two nodes, the first of which the script runs on.
+# srun, scancel and scontrol of a job on two nodes; the script runs on the first.
 SRUN = '''#!%s
 import os, signal, sys
 import subprocess
@@ -256,7 +263,7 @@ def test_slurm_starts_each_role(slurm):
             'DMLC_NUM_WORKER': '2', 'DMLC_NUM_SERVER': '2'}
 
 
-@pytest.mark.parametrize('failed', ['scheduler n1', 'server n2', 'worker n1'])
+@pytest.mark.parametrize('failed', slow_but_last(['scheduler n1', 'server n2', 'worker n1']))
 def test_slurm_ends_with_the_first_error(slurm, failed):
     plan = dict.fromkeys(('scheduler', 'server', 'worker'), 'hang')
     plan[failed] = 7
@@ -289,7 +296,7 @@ def thing(**properties):
 
 
 TEXT, WORDS = {'type': 'string'}, {'type': 'array', 'items': {'type': 'string'}}
-# What the MPI operator's v2beta1 knows, as far as it is used here.
+# The part of the MPI operator's v2beta1 that is used here.
 CONTAINER = thing(name=TEXT, image=TEXT, workingDir=TEXT, command=WORDS, args=WORDS,
                   resources=thing(limits={'type': 'object'}),
                   volumeMounts={'type': 'array', 'items': thing(name=TEXT, mountPath={'pattern': '^/'})})
@@ -313,7 +320,6 @@ def test_the_mpijob():
     slots = job['spec']['slotsPerWorker']
     assert work['resources']['limits']['nvidia.com/gpu'] == slots
     assert launch['args'][:3] == ['-np', str(slots * worker['replicas']), '--hostfile']
-    import train_yolo3_mobilenet
     start = launch['args'].index('train_yolo3_mobilenet.py') + 1
     flags = launch['args'][start:]
     assert train_yolo3_mobilenet.parse_args(flags).batch_size == 8 * slots * worker['replicas']

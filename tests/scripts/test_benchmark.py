@@ -55,12 +55,12 @@ def test_an_epoch_of_ours_is_measured(squares):
     assert epoch.our_epochs(args)['seconds an epoch'] > 0
 
 
-def test_scale_has_a_row_for_each_engine(monkeypatch):
+def test_scale_has_a_row_for_each_backend(monkeypatch):
     monkeypatch.setattr(scale, 'PROCESSES', (2,))
     monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3', '--data-shape', '32',
                                       '--rounds', '1'])
     rows = scale.figures(benchmark.parse_args())
-    assert [(row['engine'], row['processes']) for row in rows] == [('device', 1), ('dist_sync_device', 2)] + (
+    assert [(row['backend'], row['processes']) for row in rows] == [('device', 1), ('dist_sync_device', 2)] + (
         [('horovod', 2)] if importlib.util.find_spec('horovod') else [])
     for row in rows:
         assert row['ms a step'] > 0 and row['ms without exchange'] > 0

@@ -28,7 +28,7 @@ def time_limit(who, awaited):
 
 
 def connect(backend):
-    """Connect all processes of `backend` with rank 0 and return the Links; on failure, end this process with one line."""
+    """Links between rank 0 and all other processes of `backend`; if that fails, ends this process with one line."""
     rank, size, host = backend.rank, backend.size, socket.gethostname()
     with time_limit('rank %d of %d (%s)' % (rank, size, host), 'the other processes'):
         if rank:
