@@ -20,7 +20,7 @@ try:
     from onnx import TensorProto, helper, numpy_helper
 except ImportError:
     from yolo3.cli import fail
-    fail(UserError('Python has no module onnx here: pip install -r requirements-deploy.txt'))
+    fail(UserError('Python has no module onnx here: pip install -r requirements/deploy.txt'))
 
 OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add nothing here
 

@@ -26,7 +26,7 @@ try:
     import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType, create_calibrator
 except ImportError as missing:
-    fail(UserError('Python has no module %s here: pip install -r requirements-runtimes.txt' % missing.name))
+    fail(UserError('Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
 
 OPERATORS = ['Conv', 'Relu', 'LeakyRelu', 'Resize', 'Concat']
 MEASURED = 8  # images that a layer's sensitivity is measured on

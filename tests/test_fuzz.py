@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip('hypothesis', reason='pip install -r requirements-dev.txt')
+pytest.importorskip('hypothesis', reason='pip install -r requirements/dev.txt')
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from conftest import ANNOTATION, OBJECT

@@ -74,8 +74,8 @@ def explained(error):
     """The UserError for a Python module or shared library that an import lacked; None for any other error."""
     if isinstance(error, ModuleNotFoundError):
         return UserError('Python has no module %s here; bash scripts/setup.sh makes .venv, whose .venv/bin/python has '
-                         'everything (or: pip install -r requirements-cpu.txt; for .onnx files '
-                         'requirements-deploy.txt)' % error.name)
+                         'everything (or: pip install -r requirements/cpu.txt; for .onnx files '
+                         'requirements/deploy.txt)' % error.name)
     name = str(error).split(':')[0]
     if name in SYSTEM_LIBRARIES:
         return UserError('the system lacks %s (Debian package %s); all that is needed: apt-get install -y %s'

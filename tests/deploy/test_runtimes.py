@@ -188,7 +188,7 @@ def test_flags_that_do_not_go_together(run, files, script):
 
 def test_a_missing_runtime_is_named(files, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
-    with pytest.raises(UserError, match='openvino.*requirements-deploy'):
+    with pytest.raises(UserError, match='openvino.*requirements/deploy'):
         runtimes.load(files['plain'], 'openvino')
 
 

@@ -36,7 +36,7 @@ elif args[:2] == ['-m', 'venv']:
     open(os.path.join(args[2], 'bin', 'pip'), 'w').close()
 elif args == ['-m', 'pip', '--version']:
     sys.exit(not os.path.exists(os.path.join(folder, 'pip')))
-elif 'requirements-horovod.txt' in args:
+elif 'requirements/horovod.txt' in args:
     with open(os.environ['FAKE_LOG'] + '.horovod', 'w') as log:
         json.dump(dict(os.environ), log)
     os.mkdir(os.path.join(folder, '..', 'lib', 'python' + version, 'site-packages', 'horovod'))
@@ -65,9 +65,8 @@ class Machine:
             os.symlink(shutil.which(name), str(self.bin / name))
         shutil.copytree(os.path.join(ROOT, 'scripts'), str(self.project / 'scripts'))
         shutil.copytree(os.path.join(ROOT, '.ci'), str(self.project / '.ci'))
-        for name in os.listdir(ROOT):
-            if name.startswith('requirements'):
-                shutil.copy(os.path.join(ROOT, name), str(self.project))
+        shutil.copytree(os.path.join(ROOT, 'requirements'), str(self.project / 'requirements'))
+        shutil.copy(os.path.join(ROOT, 'requirements.txt'), str(self.project))
         self.fake = folder / 'fake.py'
         self.fake.write_text(FAKE_PYTHON)
         self.platform('Linux', 'x86_64')
@@ -136,8 +135,8 @@ def assert_refused(done, *words):
         assert word in done.stderr
 
 
-HOROVOD = 'requirements-horovod.txt'
-CPU, GPU = '-r requirements-cpu.txt', '-r requirements.txt'
+HOROVOD = 'requirements/horovod.txt'
+CPU, GPU = '-r requirements/cpu.txt', '-r requirements.txt'
 
 
 @pytest.mark.parametrize('capabilities, flags, installed, why', [
@@ -239,16 +238,26 @@ def test_a_second_run_installs_nothing(machine):
 
 def test_a_changed_list_is_installed(machine):
     machine.run()
-    with open(str(machine.project / 'requirements-common.txt'), 'a') as file:
+    with open(str(machine.project / 'requirements' / 'common.txt'), 'a') as file:
         file.write('another\n')
     machine.run()
     assert machine.installs == [CPU]
 
 
+def test_a_venv_from_before_the_lists_were_renamed_is_installed_anew(machine):
+    machine.run('--cpu')
+    installed = machine.project / '.venv' / 'installed'
+    for name in ('common.txt', 'cpu.txt'):
+        (installed / name).rename(installed / ('requirements-' + name))
+    machine.run()
+    assert machine.installs == [CPU] and MAKE_VENV not in machine.commands
+    assert sorted(path.name for path in installed.iterdir()) == ['common.txt', 'cpu.txt']
+
+
 def test_what_the_tests_need_comes_on_top_and_stays(machine):
     machine.run('--cpu')
     machine.run('--dev')
-    assert machine.installs == [CPU + ' -r requirements-dev.txt']
+    assert machine.installs == [CPU + ' -r requirements/dev.txt']
     machine.run()
     machine.run('--dev')
     assert not machine.installs
@@ -423,7 +432,7 @@ def test_only_large_downloads_are_shown(machine):
 def test_the_tests_are_run_with_the_arguments_passed_on(machine, script):
     done = machine.run('-k', 'a b', script=script)
     assert done.returncode == 0, done.stderr
-    assert machine.installs == [CPU + ' -r requirements-dev.txt']
+    assert machine.installs == [CPU + ' -r requirements/dev.txt']
     assert machine.commands[-1] == ['-m', 'pytest', 'tests', '-k', 'a b']
 
 
@@ -477,10 +486,21 @@ def test_quickstart_stops_where_a_step_fails(machine):
     assert not any('make_digits' in command[0] for command in machine.commands)
 
 
-@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-cpu.txt'])
-def test_each_set_has_one_mxnet_and_the_common_list(name):
+def wanted(name):
+    """The lines of a list without their comments."""
     with open(os.path.join(ROOT, name)) as file:
-        wanted = [line.split('#')[0].strip() for line in file]
-    assert '-r requirements-common.txt' in wanted
-    assert [line for line in wanted if line.startswith('mxnet')] == [
-        'mxnet-cu112==1.9.1' if name == 'requirements.txt' else 'mxnet==1.9.1']
+        return [line.split('#')[0].strip() for line in file]
+
+
+@pytest.mark.parametrize('name, common, mxnet', [
+    ('requirements.txt', '-r requirements/common.txt', 'mxnet-cu112==1.9.1'),
+    ('requirements/cpu.txt', '-r common.txt', 'mxnet==1.9.1')])
+def test_each_set_has_one_mxnet_and_the_common_list(name, common, mxnet):
+    assert common in wanted(name)
+    assert [line for line in wanted(name) if line.startswith('mxnet')] == [mxnet]
+
+
+def test_what_the_gpu_set_repeats_is_as_in_the_common_list():
+    repeated = [line for line in wanted('requirements.txt') if line.startswith(('gluoncv', 'numpy', 'opencv', 'tqdm'))]
+    assert len(repeated) == 5
+    assert set(repeated) <= set(wanted('requirements/common.txt'))

@@ -50,7 +50,7 @@ def load(path, backend='', score_floor=SCORE_FLOOR):
         run, metadata, inputs, outputs = opener(path)
         info = {key: json.loads(metadata(key)) for key in FACTS}
     except ImportError as error:
-        raise UserError('--backend: Python has no module %s here: pip install -r requirements-deploy.txt' % error.name)
+        raise UserError('--backend: Python has no module %s here: pip install -r requirements/deploy.txt' % error.name)
     except Exception as error:  # the runtimes raise errors of their own
         raise UserError('%s is not a readable file of scripts/export_onnx.py: %s'
                         % (path, (str(error).strip() or type(error).__name__).splitlines()[0]))

@@ -23,7 +23,7 @@ try:
     from flask import Flask, abort, render_template, request
     from werkzeug.exceptions import HTTPException
 except ImportError as missing:
-    fail(UserError('--serve: Python has no module %s here: pip install -r requirements-deploy.txt' % missing.name))
+    fail(UserError('--serve: Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
 
 TYPES = ('image/jpeg', 'image/png', 'image/webp', 'image/bmp')
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP')  # Pillow's names of them, whatever the type says; none of them runs programs
