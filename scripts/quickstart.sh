@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to detections: set up, make a sample dataset, train on it, evaluate, draw.
+# From a fresh clone to detections: set up, make a sample data set, train on it, evaluate, draw.
 #   bash scripts/quickstart.sh [--cpu|--gpu]
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 
-# What two CPU cores train in ten minutes. In the mirror a 2 is nearly a 5: no augmentation.
+# Two CPU cores train this in ten minutes. No augmentation: a mirrored 2 looks like a 5.
 SCENES=1500 NETWORK=mobilenet0_25 SIZE=160 EPOCHS=16
 SCHEDULE="--batch-size 8 --lr 0.005 --lr-mode cosine --warmup-epochs 1 --no-random-shape --no-augment
           --val-interval 3"
@@ -15,7 +15,7 @@ step 'Set-up'
 bash scripts/setup.sh "$@"
 if [ -e .venv/installed/requirements.txt ]; then gpus=0; else gpus=''; fi
 
-step 'Sample dataset: handwritten digits'
+step 'Sample data set: handwritten digits'
 .venv/bin/python scripts/make_digits.py --out data/digits --train $SCENES
 
 step "Training: $NETWORK at $SIZE pixels, $EPOCHS epochs"
@@ -25,7 +25,7 @@ step "Training: $NETWORK at $SIZE pixels, $EPOCHS epochs"
     --save-prefix runs/quickstart/ --resume auto
 best=runs/quickstart/yolo3_${NETWORK}_voc_best.params
 
-step 'Evaluation on the scenes kept back'
+step 'Evaluation on the held-out scenes'
 .venv/bin/python eval_yolo3.py --params $best --gpus "$gpus" -j 1 \
     --dataset-root data/digits --val-splits 2007_test --json runs/quickstart/eval.json
 

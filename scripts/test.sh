@@ -3,4 +3,5 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 bash scripts/setup.sh --dev
+.venv/bin/python -m ruff check
 exec .venv/bin/python -m pytest tests "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The original's COCO recipe, 8 GPUs: bash scripts/train_coco.sh [more or other flags of train_yolo3_mobilenet.py]
+# The original's COCO recipe, 8 GPUs: bash scripts/train_coco.sh [further flags, which win over those below]
 root=$(dirname -- "$0")/..
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3

@@ -94,8 +94,7 @@ class Machine:
         self.log.write_text('')
         environment.update(PATH=str(self.bin), FAKE_LOG=str(self.log))
         done = subprocess.run([str(self.bin / 'bash'), str(self.project / script)] + list(args), env=environment,
-                              cwd=str(self.bin), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              universal_newlines=True, timeout=60)
+                              cwd=str(self.bin), capture_output=True, text=True, timeout=60)
         self.commands = [json.loads(line) for line in self.log.read_text().splitlines()]
         return done
 
@@ -433,7 +432,7 @@ def test_the_tests_are_run_with_the_arguments_passed_on(machine, script):
     done = machine.run('-k', 'a b', script=script)
     assert done.returncode == 0, done.stderr
     assert machine.installs == [CPU + ' -r requirements/dev.txt']
-    assert machine.commands[-1] == ['-m', 'pytest', 'tests', '-k', 'a b']
+    assert machine.commands[-2:] == [['-m', 'ruff', 'check'], ['-m', 'pytest', 'tests', '-k', 'a b']]
 
 
 # The original repository's commands, word for word.
