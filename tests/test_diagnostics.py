@@ -20,12 +20,12 @@ def test_versions_processors_memory_and_features():
 
 def test_gpus_are_those_of_nvidia_smi(tmp_path, monkeypatch):
     program = tmp_path / 'nvidia-smi'
-    program.write_text('#!/bin/sh\necho "Tesla V100, 470.57, 7.0, 16160 MiB"\necho "Tesla T4, 470.57, 7.5, 15109 MiB"\n')
+    program.write_text('#!/bin/sh\necho "V100, 470.57, 7.0, 16160 MiB"\necho "T4, 470.57, 7.5, 15109 MiB"\n')
     program.chmod(0o755)
     monkeypatch.setenv('PATH', str(tmp_path))
     found = dict(diagnostics())
     gpus = [value for name, value in found.items() if name.startswith('GPU ')]
-    assert gpus == ['Tesla V100, 470.57, 7.0, 16160 MiB', 'Tesla T4, 470.57, 7.5, 15109 MiB']
+    assert gpus == ['V100, 470.57, 7.0, 16160 MiB', 'T4, 470.57, 7.5, 15109 MiB']
     assert found['commit'] == 'unknown'  # no git on this PATH
     program.write_text('#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n')
     assert dict(diagnostics())['GPUs'] == 'none found by nvidia-smi'
