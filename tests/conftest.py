@@ -20,6 +20,9 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+# Threads that wait for work let others run: the tests start several processes, each with a thread for every processor.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
 from yolo3.mxnet_setup import mx  # before any test imports MXNet or GluonCV
 from yolo3 import cli
 from yolo3.network import build

@@ -7,14 +7,14 @@ import pytest
 from yolo3.atomic import replacing, write_json
 
 
-def test_replaces_and_leaves_nothing_behind(tmp_path):
+def test_a_file_is_replaced_without_leaving_temporary_files(tmp_path):
     path = tmp_path / 'a file.json'
     write_json(str(path), {'name': '数字'})
     write_json(str(path), {'name': 'b'})
     assert json.loads(path.read_text()) == {'name': 'b'} and os.listdir(tmp_path) == ['a file.json']
 
 
-def test_a_failure_keeps_the_old_content(tmp_path):
+def test_a_failed_write_keeps_the_old_content(tmp_path):
     path = tmp_path / 'file'
     path.write_text('old')
     with pytest.raises(RuntimeError):
@@ -26,7 +26,7 @@ def test_a_failure_keeps_the_old_content(tmp_path):
     assert path.read_text() == 'old' and os.listdir(tmp_path) == ['file']
 
 
-def test_a_name_without_folder(tmp_path, monkeypatch):
+def test_a_file_in_the_current_folder_needs_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json('here.json', [1])
     assert json.loads((tmp_path / 'here.json').read_text()) == [1]

@@ -1,9 +1,10 @@
-"""Exit codes, one-line errors and held-back signals."""
+"""Exit codes, one-line errors, the types of flags and the handling of signals."""
 import os
 import signal
 
 import pytest
 
+from yolo3 import cli
 from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, status
 
 
@@ -19,7 +20,7 @@ def raising(error):
     return action
 
 
-def test_exit_codes(capsys):
+def test_each_end_of_a_command_has_its_exit_code(capsys):
     run(lambda: None)
     assert exit_code(raising(UserError('data.xml: broken\n  in two lines'))) == 2
     assert capsys.readouterr().err.endswith(': error: data.xml: broken in two lines\n')
@@ -31,15 +32,33 @@ def test_exit_codes(capsys):
         run(lambda: 1 / 0)
 
 
-def test_a_wrong_flag_is_one_line():
+def parse(kind, text):
+    """The value of --flag TEXT, of a flag with the type `kind`."""
     parser = ArgumentParser()
-    parser.add_argument('--size', type=int)
-    with pytest.raises(UserError, match='--size'):
-        parser.parse_args(['--size', 'x'])
+    parser.add_argument('--flag', type=kind)
+    return parser.parse_args(['--flag=' + text]).flag
+
+
+@pytest.mark.parametrize('kind, text, value', [
+    (cli.positive, '1', 1), (cli.count, '0', 0), (cli.number, '0', 0), (cli.number, '1e3', 1000), (cli.share, '0', 0),
+    (cli.share, '1', 1), (cli.input_size, '32', 32), (cli.input_size, '608', 608), (cli.integers, '', []),
+    (cli.integers, '160, 180', [160, 180])])
+def test_a_flag_of_a_type_has_its_value(kind, text, value):
+    assert parse(kind, text) == value
+
+
+@pytest.mark.parametrize('kind, texts', [
+    (int, ['x', '']), (cli.positive, ['0', '-1', '1.5', 'x', '']), (cli.count, ['-1', '1e3', '']),
+    (cli.number, ['-0.1', 'nan', 'inf', '1e999', 'x', '']), (cli.share, ['-0.1', '1.1', 'nan', 'x']),
+    (cli.input_size, ['0', '-32', '33', '32.0', 'x', '']), (cli.integers, ['1;2', '1.5', 'a,b'])])
+def test_a_wrong_value_is_refused_by_a_line_that_names_the_flag(kind, texts):
+    for text in texts:
+        with pytest.raises(UserError, match=r'^--flag[^\n]*%s[^\n]*\(see --help\)$' % text):
+            parse(kind, text)
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_waits_for_the_check_and_a_second_does_not(signum):
+def test_a_first_signal_waits_for_the_check_and_a_second_does_not(signum):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     stop = StopSignal()
     stop.hold()
@@ -53,5 +72,5 @@ def test_a_signal_waits_for_the_check_and_a_second_does_not(signum):
         signal.signal(number, handler)
 
 
-def test_comma_list():
+def test_a_comma_list_ignores_spaces_and_empty_items():
     assert comma_list(' a, b c,,') == ['a', 'b c'] and comma_list('') == []

@@ -1,4 +1,4 @@
-"""benchmark.py: what its runtimes run is the same network; the training and scaling benchmarks run."""
+"""benchmark.py: all runtimes run the same network, and the benchmarks of training and scaling run."""
 import argparse
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 onnx = pytest.importorskip('onnx')
 
-from yolo3.deploy import runtimes  # noqa: F401, before openvino: see there
+from yolo3.deploy import runtimes  # noqa: F401, it must be imported before openvino
 from yolo3.cli import UserError
 from yolo3.mxnet_setup import mx
 
@@ -55,6 +55,7 @@ def test_an_epoch_of_ours_is_measured(squares):
     assert epoch.our_epochs(args)['seconds an epoch'] > 0
 
 
+@pytest.mark.slow
 def test_scale_has_a_row_for_each_backend(monkeypatch):
     monkeypatch.setattr(scale, 'PROCESSES', (2,))
     monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3', '--data-shape', '32',
