@@ -211,7 +211,8 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, refused, content):
 
 @pytest.mark.parametrize('arrays', [
     {}, {'state': np.zeros(3)}, {'state': np.frombuffer(b'{}', 'uint8')},
-    {'state': np.frombuffer(b'[' * 10 ** 5, 'uint8')}, {'state': np.frombuffer(b'null', 'uint8')}, {'../../x': np.zeros(2)}, {'state': np.array(['a'])}])
+    {'state': np.frombuffer(b'[' * 10 ** 5, 'uint8')}, {'state': np.frombuffer(b'null', 'uint8')},
+    {'../../x': np.zeros(2)}, {'state': np.array(['a'])}])
 def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_refused(tmp_path, refused, arrays):
     path = str(tmp_path / 'run.npz')
     np.savez(path, checksum=checkpoint.checksum(arrays), **arrays)
@@ -221,7 +222,8 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_refused(tmp_pat
 
 @pytest.mark.parametrize('flags', [
     ['--dataset', 'x'], ['--epochs'], ['--epochs', '1e3'], ['--batch-size', '-1'], ['--num-workers', '-1'],
-    ['--seed', '-5'], ['--data-shape', '31'], ['--gpus', 'x'], ['--gpus', '99'], ['--lr', 'fast'], ['--lr-decay-epoch', '1;2'],
+    ['--seed', '-5'], ['--data-shape', '31'], ['--gpus', 'x'], ['--gpus', '99'], ['--lr', 'fast'],
+    ['--lr-decay-epoch', '1;2'],
     ['--network', '../x'], ['--classes', 'a,a'], ['--dataset-root', 'no/such'], ['--keep', '0'], ['--unknown'],
     ['--on-bad-image', 'eat'], ['--accumulate', '9999'], ['--lr', 'nan'], ['--momentum', 'inf'], ['--lr', '-1']],
     ids=str)
