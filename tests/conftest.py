@@ -1,9 +1,11 @@
 """What the tests share: the folder of real data, a small data set, a detector, and a command run as a user would."""
 import contextlib
 import functools
+import gc
 import importlib
 import inspect
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -108,6 +110,8 @@ def run():
                 os.environ.update(env or {})
                 os.chdir(cwd or os.curdir)
                 code = exit_code(module.main, argv)
+            if multiprocessing.active_children():
+                gc.collect()  # a command leaves its workers to the end of its process
             for file in stdout, stderr:
                 file.seek(0)
             return subprocess.CompletedProcess([script] + argv, code, stdout.read(), stderr.read())

@@ -4,7 +4,9 @@ import collections
 import hashlib
 import http.server
 import io
+import multiprocessing
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -183,7 +185,7 @@ def both(server):
 
 
 def snapshot(folder):
-    return {os.path.relpath(os.path.join(parent, name), str(folder)): open(os.path.join(parent, name), 'rb').read()
+    return {os.path.relpath(os.path.join(parent, name), str(folder)): pathlib.Path(parent, name).read_bytes()
             for parent, _, names in os.walk(str(folder)) for name in names}
 
 
@@ -363,7 +365,7 @@ def test_a_name_look_up_that_hangs(clock, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('script', ['prepare_voc.py', 'prepare_coco.py'])
-def test_no_network_is_one_line(run, tmp_path, script):
+def test_no_network_is_one_line(run, clock, tmp_path, script):
     if script == 'prepare_coco.py' and shutil.disk_usage(tmp_path).free < 42e9:
         pytest.skip('the disk has no room for COCO, which is said first')
     with socket.socket() as unused:
@@ -444,27 +446,26 @@ def test_harm_does_not_reach_the_set(server, tmp_path):
 
 # ---- kill -9
 
-RUN = '''
-import os, signal, sys
-sys.dont_write_bytecode = True
-sys.path[:0] = [%r, %r]
-import test_fetch
-calls, last = 0, int(sys.argv[3])
-def watch(event, args):
-    global calls
-    writes = event == 'open' and set('wax') & set(str(args[1]))
-    if writes or event in ('os.rename', 'os.remove', 'os.rmdir', 'os.mkdir'):
-        calls += 1
-        if calls == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(watch)
-test_fetch.prepare(sys.argv[1], sys.argv[2])
-''' % (ROOT, os.path.join(ROOT, 'tests'))
+def prepare_until(last, *args):
+    """prepare(*args), killed before change number `last` of the disk."""
+    changes = 0
+
+    def watch(event, details):
+        nonlocal changes
+        writes = event == 'open' and set('wax') & set(str(details[1]))
+        if writes or event in ('os.rename', 'os.remove', 'os.rmdir', 'os.mkdir'):
+            changes += 1
+            if changes == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    prepare(*args)
 
 
 def start(root, url, last=0):
-    return subprocess.Popen([sys.executable, '-c', RUN, str(root), url, str(last)], stderr=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL)
+    """prepare_until() in a process of its own."""
+    process = multiprocessing.get_context('fork').Process(target=prepare_until, args=(last, root, url), daemon=True)
+    process.start()
+    return process
 
 
 def test_killed_during_the_download(both, tmp_path):
@@ -472,10 +473,10 @@ def test_killed_during_the_download(both, tmp_path):
     process = start(tmp_path, both.url)
     part = tmp_path / download.WORK / 'first.tar'
     while not part.exists() or part.stat().st_size == 0:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
     size = part.stat().st_size
     assert 0 < size <= len(FIRST) // 2
     prepare(tmp_path, both.url)
@@ -486,10 +487,11 @@ def test_killed_at_any_point(both, tmp_path):
     """Before each change of the disk in turn; the second run completes the set and does not download twice."""
     for last in range(1, 1000):
         root, both.requests[:] = tmp_path / str(last), []
-        code = start(root, both.url, last).wait()
-        if code == 0:
+        process = start(root, both.url, last)
+        process.join()
+        if process.exitcode == 0:
             break
-        assert code == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL
         in_place = {name: content for name, content in snapshot(root).items() if not name.startswith(download.WORK)}
         assert in_place.items() <= WHOLE.items()
         prepare(root, both.url)
