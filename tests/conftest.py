@@ -124,7 +124,7 @@ def run_process():
     def command(script, *args, cwd=None, env=None, timeout=600):
         return subprocess.run([sys.executable, os.path.join(ROOT, script)] + [str(arg) for arg in args],
                               cwd=cwd, env=dict(os.environ, **(env or {})), timeout=timeout,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+                              capture_output=True, text=True)
     return command
 
 

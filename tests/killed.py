@@ -12,9 +12,9 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import train_yolo3_mobilenet as training  # noqa: E402
-from yolo3 import checkpoint, detect  # noqa: E402
-from yolo3.cli import run  # noqa: E402
+import train_yolo3_mobilenet as training
+from yolo3 import checkpoint, detect
+from yolo3.cli import run
 
 # Where to count, and within how many seconds of its beginning to kill.
 PLACES = {'step': (training, 'train_step', 0.1), 'validation': (detect, 'evaluate', 0.3),

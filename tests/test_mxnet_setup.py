@@ -23,7 +23,7 @@ def imported(tmp_path):
         environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
         environment.update(env or {}, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT]))
         return subprocess.run([sys.executable, '-c', code], env=environment, timeout=60,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+                              capture_output=True, text=True)
     return run
 
 

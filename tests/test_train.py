@@ -50,7 +50,7 @@ def straight(squares, tmp_path_factory):
     result = subprocess.run([sys.executable, os.path.join(ROOT, SCRIPT), '--dataset-root', str(squares), *TINY,
                              '--epochs', '4', '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
                              '--save-prefix', str(folder) + '/', '--tensorboard', str(folder / 'board')],
-                            stderr=subprocess.PIPE, universal_newlines=True)
+                            stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr
     return folder
 

@@ -43,6 +43,9 @@ os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cpus() // int(os.envi
 # The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
 # own. There are then more than processors, so that all of them sleep between two loops: 46 -> 33 images/s from then on.
 os.environ.setdefault('MXNET_CPU_PARALLEL_SIZE', str(2 ** 31 - 1))
+# Training uses ten input sizes. On a GPU blocks of rounded sizes serve all of them, while MXNet's default pool reuses a
+# block for its exact size only. Not measured: no GPU was available.
+os.environ.setdefault('MXNET_GPU_MEM_POOL_TYPE', 'Round')
 
 # GluonCV refuses to be imported beside torch 2. It makes do without, so it does not get to see torch.
 torch = sys.modules.get('torch')

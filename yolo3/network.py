@@ -63,8 +63,8 @@ def wire(network, features, classes, anchors, norm):
 class _Output(YOLOOutputV3):
     """GluonCV's output layer, with box sizes that cannot overflow.
 
-    No loss limits a box's size where there is no object, so some sizes grow without limit. exp(89) is infinite, and
-    although nothing is learned from it, the backward pass multiplies it by its gradient of 0: NaN in nearly all weights.
+    Without an object no loss limits a box's size, so some sizes grow without limit. exp(89) is infinite, and although
+    nothing is learned from it, the backward pass multiplies it by its gradient of 0: NaN in nearly all weights.
     """
 
     def hybrid_forward(self, F, x, anchors, offsets):
@@ -117,7 +117,7 @@ def rollback(net):
 
 
 def average_running_statistics(net, group):
-    """Give all devices of all processes the mean of their batch norm statistics, as GluonCV writes it to a .params file.
+    """Give all devices of all processes the mean of their batch norm statistics, as GluonCV saves it in .params files.
 
     So what is validated, saved and continued from is one network.
     """

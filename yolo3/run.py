@@ -1,4 +1,4 @@
-"""A training under way: where it stands, what it writes after a step and an epoch, and how it continues once stopped."""
+"""A training under way: where it stands, what it writes after a step or an epoch, and how it goes on once stopped."""
 import contextlib
 import dataclasses
 import logging

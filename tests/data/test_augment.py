@@ -174,7 +174,7 @@ def test_output_pixels_are_distributed_as_gluoncvs(data, any_hue):
     seed(2)
     transform = YOLO3DefaultTrainTransform(64, 64)
     statistics = [], []
-    for round_ in range(4):
+    for _ in range(4):
         for index in range(0, len(images), 2):
             theirs = denormalized(transform(mx.nd.array(images[index][0], dtype='uint8'), images.label(index))[0])
             ours, _ = augment.augment(ImageFile(images.image_path(index)), images.label(index), 64, generator)

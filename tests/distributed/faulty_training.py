@@ -12,11 +12,11 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-import train_yolo3_mobilenet as training  # noqa: E402, the path comes first
-from tcp_proxy import Proxy  # noqa: E402
-from yolo3.cli import UserError, run  # noqa: E402
-from yolo3.distributed import liveness, rendezvous  # noqa: E402
-from yolo3.distributed.group import Group  # noqa: E402
+import train_yolo3_mobilenet as training
+from tcp_proxy import Proxy
+from yolo3.cli import UserError, run
+from yolo3.distributed import liveness, rendezvous
+from yolo3.distributed.group import Group
 
 proxies = []  # between this process and rank 0
 

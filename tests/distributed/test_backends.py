@@ -106,5 +106,5 @@ def test_missing_horovod_is_named(monkeypatch):
 def test_horovod_of_one_process_needs_no_launcher():
     code = ("from yolo3.distributed import backends\nwith backends.join(True, 'device') as group:\n"
             "    print(group.rank, group.size, group.local_size, group.backend.local_rank)")
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert done.stdout == '0 1 1 0\n'

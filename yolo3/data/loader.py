@@ -124,7 +124,7 @@ class ValSamples:
 
 
 class Loader:
-    """Iterating yields the batches of `sampler` as `kind`, Batch or ValBatch, made here or by `start_workers`' processes.
+    """Iterating yields the batches of `sampler` as `kind`, Batch or ValBatch; see `start_workers` for who makes them.
 
     batch_bytes: the most that a batch takes. pin_memory: for GPUs, which copy faster out of page-locked memory.
     """

@@ -42,7 +42,8 @@ class Workers:
         Finalize(self, _end, [self.processes], exitpriority=0)  # at the latest before multiprocessing's own end
         for number in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._work, args=([loader.make for loader in loaders], theirs, number), daemon=True)
+            makers = [loader.make for loader in loaders]
+            process = context.Process(target=self._work, args=(makers, theirs, number), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
