@@ -25,7 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Threads that wait for work let others run: the tests start several processes, each with a thread for every processor.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from yolo3.mxnet_setup import mx  # before any test imports MXNet or GluonCV
+from yolo3.mxnet_setup import gluoncv, mx  # before any test imports MXNet or GluonCV
 from yolo3 import cli
 from yolo3.network import build
 from yolo3.weights import save_detector
@@ -155,6 +155,20 @@ def params(tmp_path_factory):
     save_detector(build('mobilenet0_25', ['red', 'blue']), path, network='mobilenet0_25', classes=['red', 'blue'],
                   data_shape=64, dataset='voc')
     return path
+
+
+@pytest.fixture
+def picture():
+    """A network's input, (2, 3, 96, 128): noise."""
+    return mx.nd.random.uniform(-2, 2, shape=(2, 3, 96, 128))
+
+
+def zoo(name, classes):
+    """GluonCV's own detector of these classes, with random weights."""
+    if len(classes) == 3:
+        return gluoncv.model_zoo.get_model('yolo3_%s_custom' % name, classes=classes, pretrained_base=False)
+    return gluoncv.model_zoo.get_model('yolo3_%s_%s' % (name, 'voc' if len(classes) == 20 else 'coco'),
+                                       pretrained_base=False)
 
 
 @pytest.fixture(scope='session')

@@ -393,6 +393,7 @@ def test_fewer_images_a_batch_than_devices(monkeypatch):
         training.main(['--batch-size', '4'])
 
 
+@pytest.mark.slow
 def test_sigint_during_validation_keeps_the_epoch(squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--save-prefix', str(tmp_path) + '/', '--epochs', '1')
     process = subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)],

@@ -1,0 +1,229 @@
+"""Weights interchange with GluonCV's zoo, pass to other classes, are downloaded, and every misfit is named."""
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import resource
+import shutil
+import threading
+import zipfile
+
+import gluoncv
+import numpy as np
+import pytest
+
+from conftest import zoo
+from yolo3 import network, weights
+from yolo3.cli import UserError
+from yolo3.data.anchors import ANCHORS
+from yolo3.mxnet_setup import mx
+from gluoncv.model_zoo import model_store
+
+
+def randomize(net):
+    """Weights, batch norm statistics included, that are nobody's defaults."""
+    net.initialize()
+    for name, parameter in net.collect_params().items():
+        if parameter.grad_req != 'null' or 'running' in name:
+            low, high = (0.5, 1.5) if 'gamma' in name or 'var' in name else (-0.05, 0.05)
+            parameter.initialize(mx.init.Constant(0), force_reinit=True)
+            parameter.set_data(mx.nd.random.uniform(low, high, shape=parameter.shape))
+
+
+@pytest.mark.parametrize('ours,theirs', [('mobilenet1_0', 'mobilenet1.0'), ('mobilenet0_25', 'mobilenet0.25')])
+@pytest.mark.parametrize('classes', [weights.CLASSES['voc'], weights.CLASSES['coco'], ['a', 'b', 'c']], ids=len)
+def test_weights_interchange_with_the_zoo(ours, theirs, classes, picture, tmp_path):
+    theirs = zoo(theirs, classes)
+    theirs.initialize()
+    theirs(picture)
+    randomize(theirs)
+    theirs.save_parameters(str(tmp_path / 'zoo.params'))
+    net, info = weights.load_detector(str(tmp_path / 'zoo.params'), ours, classes=classes)
+    weights.save_detector(net, str(tmp_path / 'ours.params'), **info)
+    back = zoo(ours.replace('_', '.'), classes)
+    back.load_parameters(str(tmp_path / 'ours.params'))
+    for mine, other, again in zip(net(picture), theirs(picture), back(picture)):
+        assert np.isfinite(other.asnumpy()).all()
+        np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
+        np.testing.assert_array_equal(again.asnumpy(), other.asnumpy())
+    assert len(np.unique(other.asnumpy())) > 10
+
+
+class Store(http.server.SimpleHTTPRequestHandler):
+    """A model store on 127.0.0.1."""
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A folder served as GluonCV's model store; the cache is empty."""
+    folder = tmp_path / 'served' / 'gluon' / 'models'
+    folder.mkdir(parents=True)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), lambda *args: Store(
+        *args, directory=str(tmp_path / 'served')))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('MXNET_GLUON_REPO', 'http://127.0.0.1:%d/' % server.server_port)
+    monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'cache'))
+    yield folder
+    server.shutdown()
+    server.server_close()
+
+
+def test_backbone_is_downloaded(store, tmp_path, monkeypatch):
+    net = gluoncv.model_zoo.get_model('mobilenet0.25')
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 64, 64)))
+    path = str(tmp_path / 'weights.params')
+    net.save_parameters(path)
+    with open(path, 'rb') as file:
+        digest = hashlib.sha1(file.read()).hexdigest()
+    monkeypatch.setitem(model_store._model_sha1, 'mobilenet0.25', digest)
+    name = 'mobilenet0.25-' + digest[:8]
+    with zipfile.ZipFile(str(store / (name + '.zip')), 'w') as archive:
+        archive.write(path, name + '.params')
+    detector = network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
+    np.testing.assert_array_equal(detector.stages[0][0].weight.data().asnumpy(),
+                                  net.features[0].weight.data().asnumpy())
+    shutil.rmtree(str(store))  # from the cache the second time
+    network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
+
+
+def test_backbone_that_the_store_lacks(store):
+    with pytest.raises(UserError) as error:
+        network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
+    assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
+
+
+def test_no_network(monkeypatch, tmp_path):
+    monkeypatch.setenv('MXNET_GLUON_REPO', 'http://127.0.0.1:9/')
+    monkeypatch.setenv('MXNET_HOME', str(tmp_path))
+    with pytest.raises(UserError) as error:
+        weights.backbone_file('mobilenet1_0')
+    assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
+
+
+def test_a_name_look_up_that_hangs(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(weights.requests, 'head', lambda *args, **more: never.wait())
+    monkeypatch.setattr(weights, 'PROBE_SECONDS', 0.01)
+    assert not weights.answers('http://example.invalid/')
+    never.set()
+
+
+@pytest.fixture
+def detector(tmp_path):
+    """The path of a saved detector of 'Cat' and 'dog'."""
+    path = str(tmp_path / 'pets.params')
+    net = network.build('mobilenet0_25', ['Cat', 'dog'])
+    randomize(net)
+    weights.save_detector(net, path, network='mobilenet0_25', classes=['Cat', 'dog'], data_shape=320, dataset='voc')
+    return path
+
+
+def test_transfer_keeps_the_rows_of_classes_by_name(detector):
+    net, kept = weights.transfer(detector, ['DOG', 'mouse', 'cow'], 'mobilenet0_25')
+    assert kept == ['DOG'] and list(net.classes) == ['DOG', 'mouse', 'cow']
+    old, _ = weights.load_detector(detector)
+    for before, after in zip(old.yolo_outputs, net.yolo_outputs):
+        before = before.prediction.weight.data().asnumpy().reshape(3, 7, -1)
+        after = after.prediction.weight.data().asnumpy().reshape(3, 8, -1)
+        np.testing.assert_array_equal(after[:, 5], before[:, 6])  # dog
+        np.testing.assert_array_equal(after[:, :5], before[:, :5])  # box and objectness
+        assert (after[:, 6:] != before[:, 5:6]).all()
+    np.testing.assert_array_equal(net.stages[0][0].weight.data().asnumpy(),
+                                  old.stages[0][0].weight.data().asnumpy())
+    assert net._target_generator._num_class == 3
+
+
+def test_transfer_to_the_same_classes_changes_nothing(detector):
+    net, kept = weights.transfer(detector, ['cat', 'dog'], 'mobilenet0_25')
+    assert kept == ['cat', 'dog']
+    old, _ = weights.load_detector(detector)
+    for mine, other in zip(net(mx.nd.ones((1, 3, 64, 64))), old(mx.nd.ones((1, 3, 64, 64)))):
+        np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
+
+
+def sidecar(path, **changes):
+    name = weights.sidecar_path(path)
+    with open(name) as file:
+        content = json.load(file)
+    with open(name, 'w') as file:
+        json.dump(dict(content, **changes), file)
+
+
+@pytest.mark.parametrize('changes', [{'classes': []}, {'classes': 'ab'}, {'classes': [1]}, {'network': 'resnet'},
+                                     {'data_shape': 100}, {'data_shape': '320'}, {'dataset': 'x'}, {'dataset': []},
+                                     {'network': None}])
+def test_wrong_sidecar(detector, changes):
+    sidecar(detector, **changes)
+    with pytest.raises(UserError, match='pets.json'):
+        weights.load_detector(detector)
+
+
+def test_files_that_do_not_fit(detector, tmp_path):
+    for name, content in ('empty', b''), ('text', b'hello' * 100), ('cut', open(detector, 'rb').read()[:100000]):
+        path = tmp_path / (name + '.params')
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=name + '.params') as error:
+            weights.load_detector(str(path), 'mobilenet0_25', classes=['a', 'b'])
+        assert '\n' not in str(error.value) and 'Traceback' not in str(error.value)
+    sidecar(detector, classes=['a', 'b', 'c'])
+    with pytest.raises(UserError, match='detects 2 classes, not the 3'):
+        weights.load_detector(detector)
+    os.remove(weights.sidecar_path(detector))
+    with pytest.raises(UserError, match='--classes'):
+        weights.load_detector(detector)
+    with pytest.raises(UserError, match='--network'):
+        weights.load_detector(detector, classes=['a', 'b'])
+    with pytest.raises(UserError, match='no such .params'):
+        weights.load_detector(str(tmp_path / 'none.params'))
+
+
+def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
+    path = str(tmp_path / 'a.params')
+    nets = [network.build('mobilenet0_25', ['a']) for _ in range(2)]
+    facts = [dict(network='mobilenet0_25', classes=['a'], anchors=ANCHORS, data_shape=64, dataset='voc', epoch=epoch)
+             for epoch in range(2)]
+
+    def first_weight(net):
+        return net.yolo_outputs[0].prediction.weight.data().asnumpy()
+    for stop in range(1, 12):
+        weights.save_detector(nets[0], path, **facts[0])
+        calls = []
+
+        def stopping(real):
+            def call(*args, **kwargs):
+                calls.append(real)
+                if len(calls) >= stop:
+                    raise KeyboardInterrupt  # from here on nothing is done, as after a kill
+                return real(*args, **kwargs)
+            return call
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            for name in 'replace', 'remove', 'fsync':
+                patch.setattr(os, name, stopping(getattr(os, name)))
+            weights.save_detector(nets[1], path, **facts[1])
+        info = weights.read_sidecar(path)
+        loaded = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].asnumpy()
+        owner = [np.array_equal(loaded, first_weight(net)) for net in nets].index(True)
+        assert info is None or info['epoch'] == owner
+    assert len(calls) < stop and info['epoch'] == 1  # the last was not stopped
+
+
+def test_a_full_disk_keeps_both_files(tmp_path):
+    path = str(tmp_path / 'a.params')
+    net = network.build('mobilenet0_25', ['a'])
+    facts = dict(network='mobilenet0_25', classes=['a'], anchors=ANCHORS, data_shape=64, dataset='voc', epoch=1)
+    weights.save_detector(net, path, **facts)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in 100, 10 ** 6, len(before['a.params']) - 100:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+            with pytest.raises(OSError):
+                weights.save_detector(net, path, **dict(facts, epoch=2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
