@@ -19,7 +19,7 @@ from mxnet.gluon.nn import BatchNorm
 import train_yolo3_mobilenet as training
 from yolo3 import detect, network
 from yolo3.distributed import backends
-from yolo3.data.datasets import VOCDetection
+from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.metrics import make_metric

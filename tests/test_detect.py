@@ -3,7 +3,7 @@ import numpy as np
 
 from yolo3.mxnet_setup import mx
 from yolo3 import detect, network
-from yolo3.data.datasets import VOCDetection
+from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import val_loader
 
 

@@ -20,7 +20,7 @@ from mxnet.gluon.nn import BatchNorm
 import train_yolo3_mobilenet as training
 from yolo3 import network, weights
 from yolo3.cli import UserError
-from yolo3.data.datasets import VOCDetection
+from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import train_loader
 from yolo3.data.sampler import TrainSampler, mixup_partner
 from yolo3.data.anchors import ANCHORS, choose_anchors

@@ -2,13 +2,12 @@
 import numpy as np
 import pytest
 
-from yolo3.data.anchors import fit_anchors, iou, mean_iou
+from yolo3.data.anchors import ANCHORS, assign, fit_anchors, mean_iou, shape_iou
 from yolo3.cli import UserError
-from yolo3.data.anchors import ANCHORS
 
 
 def test_iou_of_hand_computed_boxes():
-    np.testing.assert_allclose(iou([[10, 10], [20, 5]], [[10, 10], [5, 5], [10, 20]]),
+    np.testing.assert_allclose(shape_iou([[10, 10], [20, 5]], [[10, 10], [5, 5], [10, 20]]),
                                [[1, 0.25, 0.5], [50 / 150, 0.25, 50 / 250]])
     assert mean_iou([[10, 10], [20, 5]], [[10, 10], [5, 5]]) == pytest.approx((1 + 1 / 3) / 2)
 
@@ -21,7 +20,7 @@ def test_clusters_are_found():
     assert np.shape(anchors) == (3, 6) and anchors == fit_anchors(extents)
     found = np.array(anchors).reshape(-1, 2)
     assert (np.diff(found.prod(1)) > 0).all()
-    assert iou(centres, found).max(1).min() > 0.9
+    assert shape_iou(centres, found).max(1).min() > 0.9
 
 
 def test_better_than_cocos_on_other_boxes():

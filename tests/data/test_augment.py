@@ -232,7 +232,7 @@ def test_boxes_follow_the_object(monkeypatch):
 
 def test_without_augmentation_only_the_size_changes():
     label = np.array([[9., 6, 45, 30, 1, 0, 1]])
-    picture, boxes = augment.squeeze(Picture(noise(60, 90)), label, 64, None)
+    picture, boxes = augment.resize_only(Picture(noise(60, 90)), label, 64, None)
     assert (picture == augment.resize(noise(60, 90), 64)).all()
     np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
 

@@ -11,7 +11,8 @@ from mxnet.gluon.data import DataLoader, Dataset
 from yolo3.data.augment import normalize
 from yolo3.cli import UserError
 from yolo3.boxes import resize
-from yolo3.data.datasets import VOCDetection, open_train
+from yolo3.data.datasets import open_train
+from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import TrainSamples, start_workers, train_loader, val_loader
 from yolo3.data.sampler import SampleSpec, TrainSampler
 from yolo3.data.anchors import ANCHORS

@@ -5,7 +5,7 @@ import pytest
 from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 
-from yolo3.data.datasets import VOCDetection
+from yolo3.data.voc import VOCImages
 from yolo3.data.anchors import ANCHORS
 from yolo3.network import build
 from yolo3.data.targets import BACKGROUND, DenseTargets, sparse_targets
@@ -73,7 +73,7 @@ def test_other_anchors_equal_gluoncv(stock):
 
 
 def test_real_boxes_equal_gluoncv(stock, data):
-    images = VOCDetection(data + '/bccd', ['2007_test'], ['rbc', 'wbc', 'platelets'])
+    images = VOCImages(data + '/bccd', ['2007_test'], ['rbc', 'wbc', 'platelets'])
     for index in range(0, len(images), 12):
         label = images.label(index) * [0.65, 416 / 480, 0.65, 416 / 480, 1, 1]
         assert_equal(label[:, :4], label[:, 4], np.ones(len(label)), 416, stock)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo3.data.datasets import VOCDetection
+from yolo3.data.gluon import VOCDetection
 
 OBJECT = '''<object><name>%s</name><difficult>%d</difficult>
 <bndbox><xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax><ymax>%s</ymax></bndbox></object>'''

@@ -1,0 +1,238 @@
+"""COCO's form: GluonCV's labels, pycocotools' numbers, and what happens to every flaw in a user's files."""
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from yolo3.mxnet_setup import gluoncv
+from yolo3.cli import UserError
+from yolo3.data.coco import COCOImages
+from yolo3.data.datasets import open_train, open_val
+from small_sets import box, coco, picture, rows, write
+
+
+@pytest.fixture
+def crowded(data, tmp_path):
+    """coco-mini's train split with every 7th annotation a crowd, the first three images only crowds; and its root."""
+    content = json.load(open(os.path.join(data, 'coco-mini', 'annotations', 'instances_train2017.json')))
+    first = sorted({annotation['image_id'] for annotation in content['annotations']})[:3]
+    for i, annotation in enumerate(content['annotations']):
+        annotation['iscrowd'] = int(i % 7 == 0 or annotation['image_id'] in first)
+    write(tmp_path / 'annotations' / 'instances_train2017.json', json.dumps(content))
+    os.symlink(os.path.join(data, 'coco-mini', 'train2017'), str(tmp_path / 'train2017'))
+    return content, str(tmp_path)
+
+
+def test_coco_is_as_gluoncv_reads_it_plus_the_negatives(crowded):
+    content, root = crowded
+    theirs = gluoncv.data.COCODetection(root, ['instances_train2017'], use_crowd=False)
+    ours = open_train('coco', root)
+    assert list(ours.classes) == theirs.classes
+    assert ours.contiguous_id_to_json == theirs.contiguous_id_to_json
+    boxed = [i for i in range(len(ours)) if len(ours.label(i))]
+    assert [ours.image_path(i) for i in boxed] == theirs._items
+    for i, label in zip(boxed, theirs._labels):
+        np.testing.assert_array_equal(ours.label(i), label)
+    np.testing.assert_array_equal(ours[boxed[5]][0].asnumpy(), theirs[5][0].asnumpy())
+    annotated = {annotation['image_id'] for annotation in content['annotations']}
+    negatives = [i for i in range(len(ours)) if i not in boxed]
+    assert {ours.image_id(i) for i in negatives} == {entry['id'] for entry in content['images']} - annotated
+    assert all(ours.label(i).shape == (0, 5) for i in negatives) and len(negatives) == 2
+
+
+def test_coco_crowds_and_empty_images(crowded):
+    content, root = crowded
+    crowds = sum(annotation['iscrowd'] for annotation in content['annotations'])
+    only = {a['image_id'] for a in content['annotations']} - {a['image_id'] for a in content['annotations']
+                                                              if not a['iscrowd']}
+    train, val = open_train('coco', root), open_val('coco', root, splits=['instances_train2017'])
+    skipping = open_train('coco', root, skip_empty=True)
+    assert len(val) == 128 and len(train) == 128 - len(only) and len(skipping) == len(train) - 2
+    assert 'dropped %d boxes around crowds: ' % crowds in train.summary()
+    assert 'skipped %d images with only crowd regions: 0' % len(only) in train.summary()
+    assert 'skipped 2 images without objects: 0' in skipping.summary()
+    assert '(2 without objects)' in train.summary() and 'without' not in skipping.summary().split(';')[0]
+    assert 'skipped' not in val.summary() and '(%d without objects)' % (2 + len(only)) in val.summary()
+
+
+def test_coco_crowd_of_another_class_hides_nothing(tmp_path):
+    root = coco(tmp_path, {1: 'a.jpg', 2: 'b.jpg', 3: 'c.jpg'}, [box(1), box(2, 2, iscrowd=1), box(3, 1, iscrowd=1)])
+    dataset = open_train('coco', root, ['cat'], ['instances_train'])
+    assert [dataset.image_id(i) for i in range(len(dataset))] == [1, 2]
+    assert len(open_train('coco', root, None, ['instances_train'])) == 1
+
+
+def coco_numbers(truth, detections, capsys):
+    from pycocotools.cocoeval import COCOeval
+    evaluation = COCOeval(truth, truth.loadRes(detections), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    capsys.readouterr()
+    return evaluation.stats
+
+
+def test_coco_object_evaluates_as_the_file_itself(crowded, capsys):
+    from pycocotools.coco import COCO
+    content, root = crowded
+    dataset = open_val('coco', root, splits=['instances_train2017'])
+    truth = dataset.coco
+    assert capsys.readouterr() == ('', '')
+    random = np.random.RandomState(0)
+    detections = [{'image_id': a['image_id'], 'category_id': a['category_id'], 'score': random.rand(),
+                   'bbox': list(np.array(a['bbox']) * random.uniform(0.8, 1.2, 4))} for a in content['annotations'] * 2]
+    theirs = coco_numbers(COCO(os.path.join(root, 'annotations', 'instances_train2017.json')), detections, capsys)
+    assert 0.1 < theirs[0] < 0.9
+    np.testing.assert_array_equal(coco_numbers(truth, detections, capsys), theirs)
+    assert [dataset.image_id(i) for i in range(len(dataset))] == sorted(truth.getImgIds())
+    assert dataset.coco is truth
+
+
+def test_coco_own_file_with_little_in_it(tmp_path):
+    root = coco(tmp_path, {70: 'sub/a.png', 7: 'b.jpg', 900: 'c d.jpg'},
+                [box(70, 44, area=None), box(70, 3), box(7, 44, (-5, 0, 400, 5), iscrowd=None)],
+                {44: 'Zebra', 3: 'ape'})
+    dataset = open_train('coco', root, splits=['instances_train'])
+    assert dataset.classes == ('ape', 'Zebra')       # by category id
+    assert rows(dataset) == [[[0, 0, 99, 4, 1]], [[10, 20, 39, 59, 1], [10, 20, 39, 59, 0]], []]
+    assert [dataset.image_id(i) for i in range(3)] == [7, 70, 900] and dataset.label(2).shape == (0, 5)
+    assert dataset.contiguous_id_to_json == {0: 3, 1: 44}
+    assert [(a['id'], a['area'], a['iscrowd']) for a in dataset.coco.loadAnns([1, 2, 3])] == [
+        (1, 2000, 0), (2, 1200, 0), (3, 1200, 0)]
+    assert dataset.coco.loadCats([44])[0]['name'] == 'Zebra' and dataset.coco.loadImgs([900])[0]['height'] == 80
+    assert dataset[1][0].shape == (80, 100, 3)
+    assert 'clipped 1 box reaching beyond the image: b.jpg' in dataset.summary()
+
+
+@pytest.mark.parametrize('folder', ['train', 'images', '.'])
+def test_coco_images_are_found(tmp_path, folder):
+    root = coco(tmp_path, {1: 'sub/a.jpg'}, [box(1)], folder=folder)
+    dataset = COCOImages(root, ['instances_train'])
+    assert dataset.image_path(0) == os.path.normpath(os.path.join(root, folder, 'sub', 'a.jpg'))
+
+
+def test_coco_url_comes_first_and_may_be_stale(tmp_path):
+    root = coco(tmp_path, {1: 'a.jpg', 2: 'b.jpg'}, [box(1)])
+    path = tmp_path / 'annotations' / 'instances_train.json'
+    content = json.loads(path.read_text('utf-8-sig'))
+    content['images'][0].update(coco_url='http://x.org/val2017/c.jpg', width=None)
+    content['images'][1].update(coco_url='http://x.org/val2017/gone.jpg')
+    write(path, json.dumps(content))
+    picture(tmp_path / 'val2017' / 'c.jpg', width=20)
+    dataset = COCOImages(root, ['instances_train'])
+    assert [dataset.image_path(i) for i in range(2)] == [str(tmp_path / 'val2017/c.jpg'), str(tmp_path / 'train/b.jpg')]
+    assert rows(dataset)[0] == [[10, 20, 19, 59, 0]]      # the width is the image's own
+
+
+@pytest.mark.parametrize('name', ['../secret.jpg', '../../secret.jpg', 'sub/../../../secret.jpg', '/%s/secret.jpg'])
+def test_coco_image_outside_the_root_is_refused(tmp_path, name):
+    name = name.replace('%s', str(tmp_path))
+    root = coco(tmp_path / 'set', {1: 'a.jpg'}, [box(1)])
+    picture(tmp_path / 'secret.jpg')
+    path = tmp_path / 'set' / 'annotations' / 'instances_train.json'
+    write(path, path.read_text().replace('a.jpg', name))
+    with pytest.raises(UserError, match='secret.jpg'):
+        COCOImages(root, ['instances_train'])
+
+
+def test_coco_categories_are_matched_by_name(tmp_path):
+    coco(tmp_path, {1: 'a.jpg'}, [box(1, 1), box(1, 2)], {1: 'cat', 2: 'dog'})
+    root = coco(tmp_path, {1: 'z.jpg', 5: 'y.jpg'}, [box(1, 9), box(5, 8), box(5, 4)], {4: 'emu', 8: 'DOG', 9: 'Cat'},
+                'instances_val', 'val')
+    train = open_train('coco', root, splits=['instances_train'])
+    val = open_val('coco', root, train.classes, ['instances_val'])
+    assert val.classes == train.classes == ('cat', 'dog') and val.contiguous_id_to_json == {0: 9, 1: 8}
+    assert [label[:, 4].tolist() for label in (val.label(0), val.label(1))] == [[0], [1]]
+    assert "dropped 1 box of other classes ('emu' 1): y.jpg" in val.summary()
+    assert [a['category_id'] for a in val.coco.loadAnns([1, 2])] == [9, 8] and sorted(val.coco.getCatIds()) == [8, 9]
+    # A class the file does not know has an id of its own, for the detections of it.
+    absent = open_val('coco', root, ['bat', 'cat'], ['instances_val'])
+    assert absent.contiguous_id_to_json == {0: 10, 1: 9} and 'no boxes of: bat' in absent.summary()
+
+
+def test_coco_several_files_may_share_ids(tmp_path):
+    coco(tmp_path, {1: 'a.jpg'}, [box(1, 1), box(1, 2)], {1: 'cat', 2: 'dog'})
+    root = coco(tmp_path, {1: 'b.jpg'}, [box(1, 1), box(1, 2)], {1: 'Dog', 2: 'emu'}, 'instances_more', 'more')
+    dataset = open_val('coco', root, splits=['instances_train', 'instances_more'])
+    assert dataset.classes == ('cat', 'dog', 'emu')
+    assert [label[:, 4].tolist() for label in (dataset.label(0), dataset.label(1))] == [[0, 1], [1, 2]]
+    assert [dataset.image_id(i) for i in range(2)] == sorted(dataset.coco.getImgIds()) == [1, 2]
+    numbers = {id_: number for number, id_ in dataset.contiguous_id_to_json.items()}
+    assert [(a['image_id'], numbers[a['category_id']])
+            for a in dataset.coco.loadAnns(dataset.coco.getAnnIds())] == [(1, 0), (1, 1), (2, 1), (2, 2)]
+
+
+def test_coco_flawed_annotations_are_counted(tmp_path):
+    root = coco(tmp_path, {1: 'a.jpg'}, [
+        box(1), box(2), box(1, 77), box(1, bbox=(5, 5, 0, 9)), box(1, bbox=(5, 5, 9, -3)), box(1, area=0),
+        box(1, ignore=1), box(1, bbox=(5, 5, 1, 9), area=9)])
+    dataset = COCOImages(root, ['instances_train'])
+    assert rows(dataset) == [[[10, 20, 39, 59, 0]]]
+    text = dataset.summary()
+    for part in ('dropped 1 box of images not listed: instances_train.json', 'dropped 3 boxes of no area: a.jpg',
+                 "dropped 1 box of other classes ('category 77' 1): a.jpg", 'dropped 1 box marked to be ignored: a.jpg',
+                 'dropped 1 box of no width: a.jpg', 'no boxes of: dog'):
+        assert part in text
+    assert '\n' not in text
+
+
+IMAGE = '{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80}'
+CATEGORY = '{"id": 1, "name": "cat"}'
+WHOLE = '{"images": [%s], "categories": [%s], "annotations": [%s]}'
+
+
+@pytest.mark.parametrize('text', [
+    '', '[]', '{}', '{"images": []}', 'null', '[' * 100000, '{"images": 3, "categories": 4}',
+    WHOLE % ('', CATEGORY, ''),
+    WHOLE % ('{}', CATEGORY, ''), WHOLE % (IMAGE + ',' + IMAGE, CATEGORY, ''), WHOLE % (IMAGE, '{"id": 1}', ''),
+    WHOLE % (IMAGE, '{"id": 1e999, "name": "cat"}', ''), WHOLE % (IMAGE.replace('1,', '[1],'), CATEGORY, ''),
+    WHOLE % (IMAGE, CATEGORY, '3'), WHOLE.replace('[%s]}', '7}') % (IMAGE, CATEGORY)
+] + [WHOLE % (IMAGE, CATEGORY, '{"image_id": %s, "category_id": %s, "bbox": %s}' % fields) for fields in (
+    (1, 1, 'null'), (1, 1, '[1, 2, 3]'), (1, 1, '[1, 2, 3, 4, 5]'), (1, 1, '[1, 2, 3, "x"]'), (1, 1, '[1, 2, NaN, 4]'),
+    (1, 1, '[1, 2, 3, Infinity]'), (1, '"x"', '[1, 2, 3, 4]'), ('[1]', 1, '[1, 2, 3, 4]'), (1, 1, '[1, 2, 3, 1e999]'))
+] + [WHOLE % (IMAGE, CATEGORY, '{"category_id": 1, "bbox": [1, 2, 3, 4]}')])
+def test_coco_malformed_file(tmp_path, text):
+    coco(tmp_path, {1: 'a.jpg'}, [])
+    write(tmp_path / 'annotations' / 'instances_train.json', text)
+    with pytest.raises(UserError, match='instances_train.json'):
+        COCOImages(str(tmp_path), ['instances_train'])
+
+
+def test_coco_missing_parts(tmp_path):
+    root = coco(tmp_path, {1: 'a.jpg', 2: 'b.jpg'}, [box(1)])
+    with pytest.raises(UserError, match='--dataset-root .*nowhere'):
+        open_val('coco', str(tmp_path / 'nowhere'))
+    with pytest.raises(UserError) as caught:
+        open_val('coco', root)
+    for part in (str(tmp_path / 'annotations/instances_val2017.json'), '--dataset-root', '--val-splits'):
+        assert part in str(caught.value)
+    os.remove(str(tmp_path / 'train/b.jpg'))
+    with pytest.raises(UserError, match='b.jpg'):
+        open_train('coco', root, splits=['instances_train'])
+
+
+@pytest.mark.parametrize('policy, left', [('skip', 97), ('', None), ('stop', None)])
+def test_bad_coco_images_by_policy(tmp_path, policy, left):
+    """Of 100 images one is missing, one empty and one of another size: more than 1%."""
+    images, labels = [], []
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'annotations').mkdir()
+    for number in range(100):
+        cv2.imwrite(str(tmp_path / 'images' / ('%d.png' % number)), np.zeros((8, 9, 3), 'uint8'))
+        images.append({'id': number, 'file_name': '%d.png' % number, 'width': 9 + (number == 7), 'height': 8})
+        labels.append({'id': number, 'image_id': number, 'category_id': 1, 'bbox': [1, 1, 4, 4]})
+    (tmp_path / 'images/5.png').unlink()
+    (tmp_path / 'images/6.png').write_bytes(b'')
+    (tmp_path / 'annotations/all.json').write_text(json.dumps(
+        {'images': images, 'annotations': labels, 'categories': [{'id': 1, 'name': 'a'}]}))
+    if left is None:
+        with pytest.raises(UserError, match='3 of 100 images are bad.*5.png' if policy == '' else '5.png'):
+            open_train('coco', str(tmp_path), splits=['all'], on_bad_image=policy)
+        return
+    dataset = open_train('coco', str(tmp_path), splits=['all'], on_bad_image=policy)
+    assert len(dataset) == left and not {'5.png', '6.png', '7.png'} & {
+        os.path.basename(dataset.image_path(index)) for index in range(left)}
+    assert [(why, count, names) for done, noun, why, count, names in dataset.notes() if done == 'skipped'] == [
+        ('missing', 1, ['5.png']), ('unreadable', 1, ['6.png']), ('of another size than annotated', 1, ['7.png'])]
