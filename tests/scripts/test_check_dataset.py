@@ -1,4 +1,4 @@
-"""check_dataset.py: every row of its table on a set made to fill it, its picture, and its mistakes in one line."""
+"""check_dataset.py: every row of its table on a set with every flaw, its picture, and errors in one line."""
 import json
 import os
 
@@ -62,9 +62,9 @@ def flawed(tmp_path_factory):
 FLAGS = '--classes', 'cat,dog', '--train-splits', '2007_trainval', '--val-splits', '2007_test'
 
 
-def test_every_row(run, flawed, tmp_path):
-    result = run('scripts/check_dataset.py', flawed, *FLAGS, '-j', '1', '--json', tmp_path / 'found.json', '--picture',
-                 tmp_path / 'sheet.png')
+def test_every_row(run_process, flawed, tmp_path):
+    result = run_process('scripts/check_dataset.py', flawed, *FLAGS, '-j', '1', '--json', tmp_path / 'found.json',
+                         '--picture', tmp_path / 'sheet.png')
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / 'found.json').read_text())
     assert content['splits'] == ['2007_trainval', '2007_test'] and content['data_shape'] == 416
@@ -125,7 +125,7 @@ def test_boxes_go_to_the_strides_of_their_sizes(run, tmp_path):
         'boxes under 8 pixels wide or high': 2, 'boxes under 2 pixels wide or high': 1}
 
 
-def test_mistakes_end_in_one_line(run, flawed, tmp_path):
+def test_errors_are_one_line(run, flawed, tmp_path):
     for arguments, named in (((tmp_path / 'none',), 'none'), ((flawed, '--classes', 'horse') + FLAGS[2:], 'horse'),
                              ((flawed,) + FLAGS + ('--json', tmp_path / 'no' / 'x.json'), '--json'),
                              ((flawed,) + FLAGS + ('--picture', 'x.jpg'), '--picture'),

@@ -1,4 +1,4 @@
-"""convert_dataset.py: boxes come through our reader where they were, and what is wrong with labels is said."""
+"""convert_dataset.py: our reader finds the boxes where they were, and everything wrong with labels is reported."""
 import json
 import os
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo3.data.gluon import VOCDetection
+from yolo3.data.voc import VOCImages
 
 OBJECT = '''<object><name>%s</name><difficult>%d</difficult>
 <bndbox><xmin>%s</xmin><ymin>%s</ymin><xmax>%s</xmax><ymax>%s</ymax></bndbox></object>'''
@@ -25,7 +25,7 @@ def text(path, content):
 
 def labels_of(root, classes):
     """{file: rows xmin, ymin, xmax, ymax, class, difficult}, as training reads them."""
-    images = VOCDetection(str(root), ['2007_trainval', '2007_test'], classes)
+    images = VOCImages(str(root), ['2007_trainval', '2007_test'], classes)
     return {os.path.basename(images.image_path(index)): images.label(index).tolist() for index in range(len(images))}
 
 
@@ -35,8 +35,8 @@ def split(root, name):
 
 @pytest.fixture
 def convert(run):
-    """Runs the command and returns the two lines it prints."""
-    def command(source, out, *flags):
+    """convert(source, out, flags) runs the command and returns the two lines it prints."""
+    def command(source, out, *flags, run=run):
         result = run('scripts/convert_dataset.py', source, '--out', out, *flags)
         assert result.returncode == 0, result.stderr
         return result.stdout.splitlines()
@@ -68,7 +68,7 @@ def test_yolo_there_and_back(convert, tmp_path):
 
 @pytest.mark.parametrize('places', [('', ''), ('images', 'labels'), ('train/images', 'train/labels')])
 @pytest.mark.parametrize('names', ['file', 'flag'])
-def test_yolo_in_other_folders_and_its_faults(convert, tmp_path, places, names):
+def test_yolo_in_other_folders_and_with_flaws(convert, tmp_path, places, names):
     source, out = tmp_path / 'source', tmp_path / 'out'
     images, labels = [source / place for place in places]
     for stem in 'abcd':
@@ -85,8 +85,8 @@ def test_yolo_in_other_folders_and_its_faults(convert, tmp_path, places, names):
     assert labels_of(out, ['cat', 'Guinea pig']) == {'a.jpg': [[75, 25, 124, 74, 0, 0]],
                                                      'b.jpg': [[75, 25, 124, 74, 1, 0]]}
     assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
-        'left out 1 boxes of no size: b.txt', 'left out 1 label files without an image: e.txt',
-        'left out 1 labels that are no text: c.txt', 'left out 1 unreadable images: d.jpg',
+        'left out 1 boxes of no size: b.txt', 'left out 1 label files that are not text: c.txt',
+        'left out 1 label files without an image: e.txt', 'left out 1 unreadable images: d.jpg',
         'left out 2 boxes of an unknown class: a.txt, b.txt',
         'left out 2 boxes that are not: class cx cy w h: a.txt, b.txt',
         'left out 3 boxes outside 0..1: a.txt, b.txt']
@@ -110,11 +110,11 @@ def test_labelimg(convert, tmp_path):
     assert "--classes 'Tom & Jerry,cat'" in command
     assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
         'left out 1 boxes of no size: c.xml', 'left out 1 images without labels: later.jpg',
-        'left out 1 labels that are no VOC XML: broken.xml']
+        'left out 1 label files that are not VOC XML: broken.xml']
     expected = {'a b.jpg': [[0, 0, 199, 99, 0, 1], [19, 29, 19.5, 59, 1, 0]], 'c.png': [[10, 20, 30, 40, 1, 0]],
                 'turned.jpg': [[149, 0, 189, 49, 1, 0]]}
     assert labels_of(out, ['Tom & Jerry', 'cat']) == expected
-    images = VOCDetection(str(out), ['2007_trainval', '2007_test'], ['cat'])
+    images = VOCImages(str(out), ['2007_trainval', '2007_test'], ['cat'])
     sizes = {os.path.basename(images.image_path(index)): images.size(index) for index in range(len(images))}
     assert sizes == {'a b.jpg': [200, 100], 'c.png': [200, 100], 'turned.jpg': [200, 100]}
 
@@ -122,13 +122,13 @@ def test_labelimg(convert, tmp_path):
     assert '--classes Cat ' in command and 'left out 1 boxes of an unknown class: a b.xml' in counts
 
 
-def test_bccd_as_a_bare_folder(convert, data, tmp_path):
+def test_bccd_as_a_bare_folder(convert, run_process, data, tmp_path):
     source = tmp_path / 'source'
     source.mkdir()
     for kind in 'JPEGImages', 'Annotations':
         for entry in os.scandir(os.path.join(data, 'bccd', 'VOC2007', kind)):
             os.symlink(entry.path, str(source / entry.name))
-    counts, command = convert(source, tmp_path / 'out', '--test-share', '0.25')
+    counts, command = convert(source, tmp_path / 'out', '--test-share', '0.25', run=run_process)
     assert '--classes Platelets,RBC,WBC' in command and counts == (
         '2007_trainval: 273 images, %s boxes; 2007_test: 91 images, %s boxes; left out 2 boxes of no size: '
         'BloodImage_00338.xml, BloodImage_00343.xml' % tuple(
@@ -155,7 +155,7 @@ def test_labelme(convert, tmp_path):
     counts, _ = convert(source, out)
     assert sorted(part for part in counts.split('; ') if part.startswith('left out')) == [
         'left out 1 shapes that are neither rectangle nor polygon: b.json',
-        'left out 2 labels that are no Labelme JSON: c.json, d.json']
+        'left out 2 label files that are not Labelme JSON: c.json, d.json']
     assert labels_of(out, ['cat', 'dog']) == {
         'a.jpg': [[10, 20.25, 59.5, 79, 0, 0], [150, 20, 199, 69, 1, 0]], 'b.jpg': [[0, 0, 199, 99, 1, 0]]}
 
@@ -177,7 +177,7 @@ def test_the_seed_decides_the_splits_and_images_are_copied_or_linked(convert, tm
     assert (tmp_path / 'one/VOC2007/JPEGImages/07.jpg').read_bytes() == (source / '07.jpg').read_bytes()
 
 
-def test_mistakes_end_in_one_line(run, tmp_path):
+def test_errors_are_one_line(run, tmp_path):
     source, full = tmp_path / 'source', tmp_path / 'full'
     picture(source / 'a.jpg')
     picture(source / 'b.jpg')

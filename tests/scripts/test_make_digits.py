@@ -1,4 +1,4 @@
-"""make_digits.py: the set has the form and the difficulty it promises, and is made, reused and repaired safely."""
+"""make_digits.py: the set has its form and difficulty, and is made, reused and repaired safely."""
 import os
 import subprocess
 import sys
@@ -25,13 +25,9 @@ def arguments(out, train=SCENES['train'], test=SCENES['test'], seed=0):
     return [str(word) for word in ('--out', out, '--train', train, '--test', test, '--seed', seed)]
 
 
-@pytest.fixture
-def make(monkeypatch):
-    """make(out, train=.., test=.., seed=..) runs the script's main() in this process."""
-    def main(out, **settings):
-        monkeypatch.setattr(sys, 'argv', ['make_digits.py'] + arguments(out, **settings))
-        make_digits.main()
-    return main
+def make(out, **settings):
+    """make(out, train=.., test=.., seed=..) runs the script's main()."""
+    make_digits.main(arguments(out, **settings))
 
 
 @pytest.fixture(scope='module')
@@ -199,7 +195,7 @@ def test_deal_is_even():
     assert len(uses) == 1797 and max(uses.values()) <= min(uses.values()) + 1
 
 
-def test_same_seed_same_bytes(made, make, tmp_path):
+def test_same_seed_same_bytes(made, tmp_path):
     make(tmp_path / 'again')
     make(tmp_path / 'other', seed=1)
     again, other = snapshot(tmp_path / 'again'), snapshot(tmp_path / 'other')
@@ -208,7 +204,7 @@ def test_same_seed_same_bytes(made, make, tmp_path):
     assert all(other[path] != again[path] for path in again if path.endswith(('.jpg', '.xml')))
 
 
-def test_scenes_do_not_depend_on_each_other(make, tmp_path, monkeypatch):
+def test_scenes_do_not_depend_on_each_other(tmp_path, monkeypatch):
     make(tmp_path / 'plain', train=3, test=2)
     scene, calls = make_digits.scene, []
 
@@ -230,7 +226,7 @@ def test_complete_set_is_reused(made, run):
     assert {path: os.stat(os.path.join(made, path)).st_mtime_ns for path in snapshot(made)} == before
 
 
-def test_interrupted_run_is_repaired(made, make, tmp_path):
+def test_interrupted_run_is_repaired(made, tmp_path):
     process = subprocess.Popen([sys.executable, SCRIPT] + arguments(tmp_path), stderr=subprocess.DEVNULL)
     while len(snapshot(tmp_path)) < 20:
         assert process.poll() is None
@@ -242,7 +238,7 @@ def test_interrupted_run_is_repaired(made, make, tmp_path):
     assert snapshot(tmp_path) == snapshot(made)
 
 
-def test_missing_file_is_repaired(make, tmp_path, capsys):
+def test_missing_file_is_repaired(tmp_path, capsys):
     make(tmp_path, train=3, test=2)
     whole = snapshot(tmp_path)
     (tmp_path / 'VOC2007' / 'Annotations' / 'digits_test_00002.xml').unlink()
@@ -251,7 +247,7 @@ def test_missing_file_is_repaired(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('before', [{'train': 4, 'test': 3, 'seed': 5}, {'train': 2, 'test': 1, 'seed': 6}])
-def test_other_settings_replace_the_set(make, tmp_path, before):
+def test_other_settings_replace_the_set(tmp_path, before):
     make(tmp_path / 'small', train=2, test=1, seed=5)
     make(tmp_path / 'both', **before)
     make(tmp_path / 'both', train=2, test=1, seed=5)
@@ -259,7 +255,7 @@ def test_other_settings_replace_the_set(make, tmp_path, before):
 
 
 @pytest.mark.parametrize('stranger', ['notes.txt', 'VOC2007/JPEGImages/000001.jpg', 'VOC2007/Annotations/own.xml'])
-def test_other_files_are_left_alone(make, tmp_path, stranger):
+def test_other_files_are_left_alone(tmp_path, stranger):
     make(tmp_path, train=2, test=1)
     (tmp_path / stranger).write_text('mine')
     before = snapshot(tmp_path)
@@ -269,7 +265,7 @@ def test_other_files_are_left_alone(make, tmp_path, stranger):
     assert snapshot(tmp_path) == before
 
 
-def test_linked_voc_folder_is_left_alone(make, tmp_path):
+def test_linked_voc_folder_is_left_alone(tmp_path):
     (tmp_path / 'real' / 'ImageSets' / 'Main').mkdir(parents=True)
     (tmp_path / 'real' / 'ImageSets' / 'Main' / 'trainval.txt').write_text('000001\n')
     (tmp_path / 'real' / 'ImageSets' / 'Main' / 'train.txt').write_text('000001\n')
@@ -281,7 +277,7 @@ def test_linked_voc_folder_is_left_alone(make, tmp_path):
     assert snapshot(tmp_path / 'real') == before
 
 
-def test_errors_are_one_line(run, make, tmp_path):
+def test_errors_are_one_line(run, tmp_path):
     (tmp_path / 'file').write_text('mine')
     result = run(SCRIPT, *arguments(tmp_path))
     assert result.returncode == 2 and result.stdout == ''

@@ -1,11 +1,9 @@
-"""prepare_coco.py: COCO 2017 ends up where the training looks, and its images are counted."""
+"""prepare_coco.py: COCO 2017 arrives where training looks for it, and its images are counted."""
 import hashlib
 import io
-import sys
 import zipfile
 
 import pytest
-
 
 import prepare_coco
 
@@ -33,9 +31,7 @@ def prepare(tmp_path, monkeypatch):
 
     def main():
         monkeypatch.setattr(prepare_coco, 'ARCHIVES', archives)
-        monkeypatch.setattr(sys, 'argv', ['prepare_coco.py', '--root', str(tmp_path / 'coco'),
-                                          '--archives', str(tmp_path / 'there')])
-        prepare_coco.main()
+        prepare_coco.main(['--root', str(tmp_path / 'coco'), '--archives', str(tmp_path / 'there')])
     return main
 
 
@@ -55,7 +51,7 @@ def test_layout(prepare, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('lost', ['train2017/000000000006.jpg', 'annotations/instances_train2017.json'])
-def test_what_is_lost_comes_back(prepare, tmp_path, lost):
+def test_a_missing_file_is_restored(prepare, tmp_path, lost):
     prepare()
     before = files(tmp_path / 'coco')
     (tmp_path / 'coco' / lost).unlink()

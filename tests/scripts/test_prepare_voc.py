@@ -1,12 +1,10 @@
-"""prepare_voc.py: VOC07 and VOC12 end up where the training looks, and their images are counted."""
+"""prepare_voc.py: VOC07 and VOC12 arrive where training looks for them, and their images are counted."""
 import hashlib
 import io
 import os
-import sys
 import tarfile
 
 import pytest
-
 
 import prepare_voc
 from yolo3.cli import UserError
@@ -45,9 +43,7 @@ def prepare(tmp_path, monkeypatch):
 
     def main():
         monkeypatch.setattr(prepare_voc, 'ARCHIVES', archives)
-        monkeypatch.setattr(sys, 'argv', ['prepare_voc.py', '--root', str(tmp_path / 'voc'),
-                                          '--archives', str(tmp_path / 'there')])
-        prepare_voc.main()
+        prepare_voc.main(['--root', str(tmp_path / 'voc'), '--archives', str(tmp_path / 'there')])
     return main
 
 
@@ -66,7 +62,7 @@ def test_layout(prepare, tmp_path, capsys):
 
 @pytest.mark.parametrize('lost', ['VOC2007/JPEGImages/000002.jpg', 'VOC2007/Annotations/000003.xml',
                                   'VOC2012/ImageSets/Main/trainval.txt'])
-def test_what_is_lost_comes_back(prepare, tmp_path, lost):
+def test_a_missing_file_is_restored(prepare, tmp_path, lost):
     prepare()
     before = (tmp_path / 'voc' / lost).read_bytes()
     (tmp_path / 'voc' / lost).unlink()
