@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Set up .venv and run the tests; arguments go to pytest: bash scripts/test.sh -k loader
+# Set up .venv, check the code and run the tests; --all also runs the slow ones.
+# Other arguments go to pytest: bash scripts/test.sh -k loader
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
+if [ "${1-}" = --all ]; then
+    shift
+    set -- -m '' "$@"  # instead of pyproject.toml's -m 'not slow'
+fi
 bash scripts/setup.sh --dev
 .venv/bin/python -m ruff check
 exec .venv/bin/python -m pytest tests "$@"

@@ -427,12 +427,13 @@ def test_only_large_downloads_are_shown(machine):
     assert 'Collecting' not in done.stdout and 'kB' not in done.stdout
 
 
-@pytest.mark.parametrize('script', ['scripts/test.sh', '.ci/run'])
-def test_the_tests_are_run_with_the_arguments_passed_on(machine, script):
-    done = machine.run('-k', 'a b', script=script)
+@pytest.mark.parametrize('script, flags, selection', [
+    ('scripts/test.sh', [], []), ('scripts/test.sh', ['--all'], ['-m', '']), ('.ci/run', [], ['-m', ''])])
+def test_the_tests_are_run_with_the_arguments_passed_on(machine, script, flags, selection):
+    done = machine.run(*flags, '-k', 'a b', script=script)
     assert done.returncode == 0, done.stderr
     assert machine.installs == [CPU + ' -r requirements/dev.txt']
-    assert machine.commands[-2:] == [['-m', 'ruff', 'check'], ['-m', 'pytest', 'tests', '-k', 'a b']]
+    assert machine.commands[-2:] == [['-m', 'ruff', 'check'], ['-m', 'pytest', 'tests', *selection, '-k', 'a b']]
 
 
 # The original repository's commands, word for word.
