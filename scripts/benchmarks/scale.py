@@ -81,9 +81,10 @@ def one_process(args):
         args.batch_size = part.stop - part.start
         batch, targets = some_batch(args), DenseTargets(80)
         net = network.build('mobilenet1_0', weights.CLASSES['coco'])
-        # As in training: ps-lite fails on weights that are still in a layout of oneDNN.
-        net.collect_params().reset_ctx([mx.cpu()])
         flags = training.parse_args(['--lr', '1e-6'])
+        flags.devices = [mx.cpu()]
+        # As in training: ps-lite fails on weights that are still in a layout of oneDNN.
+        net.collect_params().reset_ctx(flags.devices)
         with_backend = training.build_trainer(flags, net, group.backend)
         without = training.build_trainer(flags, net, backends.OneProcess('device'))
         backends.broadcast(group, with_backend)
@@ -95,7 +96,7 @@ def one_process(args):
             group.barrier()
             start = time.time()
             for _ in range(3):
-                training.train_step(net, targets, batch, [mx.cpu()], trainer, ranks=members)
+                training.train_step(net, targets, batch, trainer, flags, members)
             mx.nd.waitall()
             group.barrier()
             return (time.time() - start) / 3 * 1000

@@ -26,7 +26,7 @@ needs_horovod = pytest.mark.skipif(not HOROVODRUN, reason='no Horovod: scripts/s
 both_backends = pytest.mark.parametrize('backend', [pytest.param('horovod', marks=needs_horovod), 'dist_sync'])
 
 
-def flags(backend, root, folder, *more):
+def training_flags(backend, root, folder, *more):
     """The flags of a short training on the squares, 2 epochs of 5 batches; backend: None for one process."""
     kind = {None: [], 'horovod': ['--horovod']}.get(backend, ['--kv-store', backend])
     return ['--network', 'mobilenet0.25', '--dataset', 'voc', '--dataset-root', root, '--classes', 'red,blue',

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from job import PREFIX, TRAIN, Job, both_backends, flags, needs_horovod
-from steps import steps, validated
+from job import PREFIX, TRAIN, Job, both_backends, needs_horovod, training_flags
+from steps import flags, steps, validated
 
 from yolo3.cli import UserError
 from yolo3.distributed import backends
@@ -34,7 +34,7 @@ def slow(*values, marks=()):
     ('dist_sync', 2, 8), slow('dist_sync', 4, 7), slow('dist_sync_device', 2, 7),
     slow('horovod', 2, 8, marks=[needs_horovod]), slow('horovod', 4, 7, marks=[needs_horovod])])
 def test_weights_equal_those_of_one_process(backend, count, batch_size, squares, tmp_path):
-    before, one = steps(squares, 1, batch_size, 10)
+    before, one = steps(squares, flags(), batch_size, 10)
     many = after_steps(backend, count, squares, tmp_path, batch_size, 10, 'frozen', count - 1)
     size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
     apart, moved = [np.sqrt(sum(((one[name] - other[name]) ** 2).sum() for name in one)) for other in (many[0], before)]
@@ -76,8 +76,8 @@ def test_validation_gives_the_map_of_one_process(backend, squares, tmp_path):
 def test_logs_and_files_are_those_of_one_process(squares, run, tmp_path):
     (tmp_path / 'one').mkdir()
     more = '--mixup', '--no-mixup-epochs', '1'
-    assert run('train_yolo3_mobilenet.py', *flags(None, squares, tmp_path / 'one', *more)).returncode == 0
-    with Job('dist_sync', 3, [TRAIN, *flags('dist_sync', squares, tmp_path, *more)], tmp_path) as job:
+    assert run('train_yolo3_mobilenet.py', *training_flags(None, squares, tmp_path / 'one', *more)).returncode == 0
+    with Job('dist_sync', 3, [TRAIN, *training_flags('dist_sync', squares, tmp_path, *more)], tmp_path) as job:
         assert not any(job.wait()), job.text()
     logs = [(folder / (PREFIX + '_train.log')).read_text() for folder in (tmp_path / 'one', tmp_path)]
     for pattern in r'Batch \d+\], LR: \S+', r'Mixed samples: .*', r'training on .*':

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from job import FAULTY_TRAINING, PREFIX, TIME_TO_END, TRAIN, Job, both_backends, flags
+from job import FAULTY_TRAINING, PREFIX, TIME_TO_END, TRAIN, Job, both_backends, training_flags
 from virtual_hosts import several
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def hosts(tmp_path):
 @both_backends
 def test_hosts_train_together(backend, squares, hosts, tmp_path):
     """The scheduler is on the first host; ps-lite gives rank 0 to the host with the highest address."""
-    command = [TRAIN, *flags(backend, squares, '.', '--epochs', '1')]
+    command = [TRAIN, *training_flags(backend, squares, '.', '--epochs', '1')]
     with Job(backend, 2, command, tmp_path, hosts=hosts[:2]) as job:
         assert job.wait() == [0, 0], job.text()
     zero = hosts[0 if backend == 'horovod' else 1]
@@ -30,7 +30,7 @@ def test_hosts_train_together(backend, squares, hosts, tmp_path):
 
 
 def test_a_short_outage_changes_nothing(squares, hosts, tmp_path):
-    command = [FAULTY_TRAINING, 0, 'none', *flags('dist_sync', squares, '.')]
+    command = [FAULTY_TRAINING, 0, 'none', *training_flags('dist_sync', squares, '.')]
     with Job('dist_sync', 2, command, tmp_path, hosts=[hosts[1], hosts[0]]) as job:  # one has rank 0 and the scheduler
         job.wait_for('[Epoch 0]')
         hosts[0].link('down')
@@ -42,7 +42,7 @@ def test_a_short_outage_changes_nothing(squares, hosts, tmp_path):
 @both_backends
 def test_a_host_that_is_cut_off_is_named_on_both_sides(backend, squares, hosts, tmp_path):
     order = hosts if backend == 'horovod' else hosts[::-1]  # the first has rank 0
-    command = [FAULTY_TRAINING, 0, 'none', *flags(backend, squares, '.', '--epochs', '9')]
+    command = [FAULTY_TRAINING, 0, 'none', *training_flags(backend, squares, '.', '--epochs', '9')]
     with Job(backend, 3, command, tmp_path, hosts=order) as job:
         job.wait_for('[Epoch 0]')
         order[2].link('down')
@@ -55,7 +55,7 @@ def test_a_host_that_is_cut_off_is_named_on_both_sides(backend, squares, hosts, 
 
 def test_a_host_that_is_missing_at_the_start_gives_one_line_each(squares, hosts, tmp_path):
     hosts[2].link('down')
-    command = [FAULTY_TRAINING, 0, 'absent', *flags('dist_sync', squares, '.')]
+    command = [FAULTY_TRAINING, 0, 'absent', *training_flags('dist_sync', squares, '.')]
     with Job('dist_sync', 3, command, tmp_path, hosts=hosts) as job:
         assert job.wait(TIME_TO_END) == [1, 1, 1], job.text()
         for number, host in enumerate(hosts):
@@ -66,7 +66,7 @@ def test_a_host_that_is_missing_at_the_start_gives_one_line_each(squares, hosts,
 def test_a_rank_0_that_is_unreachable_gives_one_line_each(squares, hosts, tmp_path):
     """The second host cannot reach the third, which has rank 0; both reach the scheduler."""
     hosts[1].block(hosts[2])
-    command = [FAULTY_TRAINING, 0, 'absent', *flags('dist_sync', squares, '.')]
+    command = [FAULTY_TRAINING, 0, 'absent', *training_flags('dist_sync', squares, '.')]
     with Job('dist_sync', 3, command, tmp_path, hosts=hosts) as job:
         assert job.wait(TIME_TO_END) == [1, 1, 1], job.text()
         for number, words in (0, r'rank 2 of 3 \(host1\) timed out after 10 s waiting for the other processes'), (
@@ -78,7 +78,7 @@ def test_a_rank_0_that_is_unreachable_gives_one_line_each(squares, hosts, tmp_pa
 
 def by_proxy(fault, squares, folder):
     """The exit codes and output of two processes; with a proxy between them if `fault` needs one."""
-    command = [FAULTY_TRAINING, 1, fault, *flags('dist_sync', squares, folder, '--epochs', '1')]
+    command = [FAULTY_TRAINING, 1, fault, *training_flags('dist_sync', squares, folder, '--epochs', '1')]
     with Job('dist_sync', 2, command, folder) as job:
         return job.wait(TIME_TO_END), job.text()
 
