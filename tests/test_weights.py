@@ -23,7 +23,6 @@ from gluoncv.model_zoo import model_store
 
 def randomize(net):
     """Weights, batch norm statistics included, that are nobody's defaults."""
-    net.initialize()
     for name, parameter in net.collect_params().items():
         if parameter.grad_req != 'null' or 'running' in name:
             low, high = (0.5, 1.5) if 'gamma' in name or 'var' in name else (-0.05, 0.05)
@@ -164,7 +163,9 @@ def test_wrong_sidecar(detector, changes):
 
 
 def test_files_that_do_not_fit(detector, tmp_path):
-    for name, content in ('empty', b''), ('text', b'hello' * 100), ('cut', open(detector, 'rb').read()[:100000]):
+    with open(detector, 'rb') as file:
+        cut = file.read(100000)
+    for name, content in ('empty', b''), ('text', b'hello' * 100), ('cut', cut):
         path = tmp_path / (name + '.params')
         path.write_bytes(content)
         with pytest.raises(UserError, match=name + '.params') as error:
