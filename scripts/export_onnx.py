@@ -1,4 +1,4 @@
-"""Write a detector as ONNX: a .params file -> one .onnx file, batch norm folded and boxes decoded inside."""
+"""Export a detector to ONNX: a .params file -> one .onnx file, batch norm folded in, boxes decoded inside."""
 import json
 import os
 import sys
@@ -7,19 +7,19 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, run  # noqa: E402
-from yolo3.atomic import replacing  # noqa: E402
-from yolo3.boxes import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD  # noqa: E402
-from yolo3.data.anchors import STRIDES  # noqa: E402
-from yolo3.network import LARGEST_EXPONENT, anchors_of  # noqa: E402
-from yolo3.weights import load_detector  # noqa: E402
-from mxnet.gluon import nn  # noqa: E402
+from yolo3.atomic import replacing
+from yolo3.boxes import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, run
+from yolo3.data.anchors import STRIDES
+from yolo3.detector import add_params_flags
+from yolo3.network import LARGEST_EXPONENT, anchors_of
+from yolo3.weights import load_detector
+from mxnet.gluon import nn
 
 try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 except ImportError:
-    from yolo3.cli import fail
     fail(UserError('Python has no module onnx here: pip install -r requirements/deploy.txt'))
 
 OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add nothing here
@@ -27,18 +27,15 @@ OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add not
 
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
+    add_params_flags(parser)
     add = parser.add_argument
-    add('--params', required=True, metavar='FILE', help='the trained weights, a .params file')
-    add('--output', default='', metavar='FILE', help='the file to write; default: the .params file with .onnx')
-    add('--nms', action='store_true', help='suppress overlapping boxes inside too: one image in, final detections out')
+    add('--output', default='', metavar='FILE', help='file to write; default: the .params file with .onnx')
+    add('--nms', action='store_true', help='do NMS inside too: one image in, final detections out')
     add('--uint8-input', action='store_true', help="take the image's bytes, (B, H, W, 3) RGB, and normalise inside")
     add('--heads', action='store_true', help="only the three raw outputs, for runtimes such as OpenCV's dnn")
-    add('--network', default=None, help='for a .params file without sidecar: its backbone; default: mobilenet1_0')
-    add('--dataset', default=None, choices=('voc', 'coco'), help='for a .params file without sidecar: its classes')
-    add('--classes', default='', help='for a .params file without sidecar: its classes a,b,c')
     args = parser.parse_args(argv)
     if args.nms and args.heads:
-        raise UserError('--nms and --heads: choose one, suppression needs the decoded boxes')
+        raise UserError('--nms and --heads: choose one, as NMS needs the decoded boxes')
     args.output = args.output or os.path.splitext(args.params)[0] + '.onnx'
     check_output_file('--output', args.output)
     return args
@@ -51,7 +48,7 @@ class Graph:
         self.nodes, self.constants = [], []
 
     def add(self, op, *inputs, name='', outputs=1, **attributes):
-        """Append a node; arrays among the inputs become constants. Returns its output, or a list of several."""
+        """Append a node; arrays among the inputs become constants. Returns its output, or a list of its `outputs`."""
         name = name or '%s_%d' % (op.lower(), len(self.nodes))
         inputs = [part if isinstance(part, str) else self.constant('%s.%d' % (name, position), part)
                   for position, part in enumerate(inputs)]
@@ -65,7 +62,7 @@ class Graph:
 
 
 def conv(graph, name, x, block, norm=None, scale=None):
-    """A Conv2D with the BatchNorm after it folded in; `scale` multiplies the input's channels before."""
+    """A Conv2D with the BatchNorm after it folded in; the input channels are multiplied by `scale` first."""
     weight = block.weight.data().asnumpy().astype('float64')
     bias = np.zeros(len(weight)) if block.bias is None else block.bias.data().asnumpy().astype('float64')
     if norm is not None:
@@ -92,7 +89,7 @@ def layers(block, name):
 
 
 def sequence(graph, name, x, block, scale=None):
-    """The layers of a Sequential block, one after the other; `scale` is for the first convolution, see `conv`."""
+    """The layers of a Sequential block in order; `scale` is for the first convolution, see `conv`."""
     pairs = layers(block, name)
     for (path, layer), (_, following) in zip(pairs, pairs[1:] + [('', None)]):
         if isinstance(layer, nn.Conv2D):
@@ -133,7 +130,7 @@ def decode(graph, head, output, num_class):
     """
     anchors = output.anchors.data().asnumpy().reshape(-1, 2)
     head = graph.add('Transpose', head, perm=[0, 2, 3, 1])
-    # A 0 keeps the dimension that is there: batch, rows, columns.
+    # A 0 keeps a dimension: batch, rows, columns.
     cells = graph.add('Reshape', head, [0, 0, 0, len(anchors), 5 + num_class])
     centre, extent, objectness, classes = graph.add('Split', cells, [2, 2, 1, num_class], outputs=4, axis=-1)
     shape = graph.add('Shape', head)
@@ -154,8 +151,8 @@ def decode(graph, head, output, num_class):
 
 def suppress(graph, boxes, scores):
     """Final boxes (n, 4), scores (n,) and classes (n,) of one image, the best first, as GluonCV's box_nms."""
-    # Of all classes together only the best 400 scores take part. The operator has no such setting, but its threshold
-    # may be computed: it is the 401st score.
+    # Only the best 400 scores of all classes take part. The operator has no such setting, but its threshold can be
+    # computed: the 401st score.
     flat = graph.add('Concat', graph.add('Reshape', scores, [-1]), np.zeros(NMS_TOPK + 1, 'float32'), axis=0)
     best, _ = graph.add('TopK', flat, [NMS_TOPK + 1], outputs=2)
     threshold = graph.add('Max', graph.add('Gather', best, [NMS_TOPK], axis=0), np.float32([SCORE_FLOOR]))
@@ -172,16 +169,16 @@ def suppress(graph, boxes, scores):
 
 
 def export(net, info, nms=False, uint8_input=False, only_heads=False):
-    """The ONNX model of a detector on the CPU; `net` and `info` as of `load_detector`, the rest as the flags.
+    """The ONNX model of a detector on the CPU; `net` and `info` as from `load_detector`, the rest as the flags.
 
     Input: `images`, float32 (B, 3, H, W), RGB, normalised with the metadata's mean and std after division by 255; or
     uint8 (B, H, W, 3). H and W are multiples of 32. Outputs: `boxes` (B, N, 4) float32, corners in input pixels;
-    `scores` (B, N, classes) float32; `classes` (B, N) int64, the best of each. With nms B is 1, and they are (n, 4),
+    `scores` (B, N, classes) float32; `classes` (B, N) int64, the best of each. With nms, B is 1 and they are (n, 4),
     (n,), (n,), the best first, n at most 100. With only_heads: `head_32`, `head_16`, `head_8`, raw.
     """
     graph, x, scale = Graph(), 'images', None
     if uint8_input:
-        # The mean is taken off before the first convolution pads with zeros; the division is folded into its weights.
+        # The mean is subtracted before the first convolution pads with zeros; the division is folded into its weights.
         x = graph.add('Transpose', graph.add('Cast', x, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
         x = graph.add('Sub', x, 255 * np.float32(MEAN).reshape(1, 3, 1, 1))
         scale = 1 / (255 * np.float64(STD))
@@ -220,13 +217,12 @@ def export(net, info, nms=False, uint8_input=False, only_heads=False):
     return model
 
 
-def main():
-    args = parse_args()
+def main(argv=None):
+    args = parse_args(argv)
     net, info = load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
     model = export(net, info, args.nms, args.uint8_input, args.heads)
-    with replacing(args.output) as temporary:
-        with open(temporary, 'wb') as file:
-            file.write(model.SerializeToString())
+    with replacing(args.output) as temporary, open(temporary, 'wb') as file:
+        file.write(model.SerializeToString())
     print('%s: %.1f MB; in %s; out %s' % (args.output, os.path.getsize(args.output) / 1e6, *[
         ', '.join('%s (%s)' % (part.name, ', '.join(side.dim_param or str(side.dim_value)
                                                     for side in part.type.tensor_type.shape.dim)) for part in parts)

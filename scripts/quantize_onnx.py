@@ -1,7 +1,7 @@
-"""Make an exported .onnx file INT8: a quarter of the size, faster where the processor has INT8 instructions.
+"""Quantize an exported .onnx file to INT8: a quarter of the size, faster on a processor with INT8 instructions.
 
 ONNX Runtime's static quantization, as QDQ pairs and per channel, with ranges calibrated on training images. Each
-convolution is first quantized alone, to see what that does to the detections; the most sensitive ones are left float.
+convolution is first quantized alone to measure how that changes the detections; the most sensitive ones stay float.
 """
 import copy
 import os
@@ -11,15 +11,16 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from yolo3 import log  # noqa: E402
-from yolo3.deploy import runtimes  # noqa: E402
-from yolo3.boxes import resize  # noqa: E402
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, run  # noqa: E402
-from yolo3.system import usable_cpus  # noqa: E402
-from yolo3.data.datasets import open_train  # noqa: E402
-from yolo3.atomic import replacing  # noqa: E402
+from yolo3 import log
+from yolo3.atomic import replacing
+from yolo3.boxes import iou
+from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, positive, run
+from yolo3.data.datasets import open_train, val_sample
+from yolo3.deploy.runtimes import ONNXDetector
+from yolo3.detector import is_exported
+from yolo3.system import usable_cpus
 
 try:
     import onnx
@@ -29,34 +30,34 @@ except ImportError as missing:
     fail(UserError('Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
 
 OPERATORS = ['Conv', 'Relu', 'LeakyRelu', 'Resize', 'Concat']
-MEASURED = 8  # images that a layer's sensitivity is measured on
-TOLERANCE = 0.01  # of the detections' score and overlap, together: a layer that moves them more is left float
-BUDGET = 0.01  # share of the float file that layers left float may add
+MEASURED = 8  # images on which a layer's sensitivity is measured
+TOLERANCE = 0.01  # change of the detections' score and overlap, together: a layer that changes them more stays float
+BUDGET = 0.01  # share of the float file that layers kept float may add
 
 
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--params', required=True, metavar='FILE', help='the .onnx file, as scripts/export_onnx.py wrote it')
-    add('--output', default='', metavar='FILE', help='the file to write; default: as --params, with _int8.onnx')
-    add('--dataset', default='', choices=('', 'voc', 'coco'), help='form of the data set; default: as in training')
-    add('--dataset-root', default='', help='folder of your own data; default: ~/.mxnet/datasets/voc or coco')
-    add('--train-splits', default='', help='splits to calibrate on; default: as in training')
-    add('--images', type=int, default=64, help='training images to calibrate on')
+    add('--params', required=True, metavar='FILE', help='the .onnx file that scripts/export_onnx.py wrote')
+    add('--output', default='', metavar='FILE', help='file to write; default: as --params, with _int8.onnx')
+    add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
+        help='form of the data set, voc or coco; default: as in training')
+    add('--dataset-root', default='', metavar='DIR', help='folder of your own data; default: ~/.mxnet/datasets/...')
+    add('--train-splits', default='', metavar='A,B', help='splits to calibrate on; default: as in training')
+    add('--images', type=positive, default=64, metavar='N',
+        help='training images to calibrate on; default: %(default)s')
     args = parser.parse_args(argv)
-    if not runtimes.is_exported(args.params):
+    if not is_exported(args.params):
         raise UserError('--params %s: export it first with scripts/export_onnx.py' % args.params)
-    if args.images < 1:
-        raise UserError('--images %d: must be at least 1' % args.images)
     args.output = args.output or os.path.splitext(args.params)[0] + '_int8.onnx'
     check_output_file('--output', args.output)
     if os.path.realpath(args.output) == os.path.realpath(args.params):
-        raise UserError('--output %s: is the file to read' % args.output)
+        raise UserError('--output %s is the file of --params: name another' % args.output)
     return args
 
 
 class Feeds(CalibrationDataReader):
-    """The inputs (n, ...) one after the other, as ONNX Runtime's calibration wants them."""
+    """The inputs (n, ...) one by one, as ONNX Runtime's calibration takes them."""
 
     def __init__(self, inputs):
         self._feeds = ({'images': inputs[number:number + 1]} for number in range(len(inputs)))
@@ -74,7 +75,7 @@ def calibrate(path, inputs):
 
 
 def quantize(model, ranges, names):
-    """A copy of the model in which the nodes called `names` are INT8."""
+    """A copy of the model in which the nodes `names` are INT8."""
     quantizer = QDQQuantizer(copy.deepcopy(model), True, False, QuantType.QInt8, QuantType.QUInt8, ranges, names, [],
                              OPERATORS, {})
     quantizer.quantize_model()
@@ -82,7 +83,7 @@ def quantize(model, ranges, names):
 
 
 def trunk(model):
-    """The names of the nodes to quantize: all before the decoding of the boxes, which starts after the last Conv."""
+    """The names of the nodes to quantize: all up to the last Conv, after which the boxes are decoded."""
     nodes = list(model.graph.node)
     last = max(number for number, node in enumerate(nodes) if node.op_type == 'Conv')
     return [node.name for node in nodes[:last + 1] if node.op_type in OPERATORS]
@@ -98,7 +99,7 @@ def layers(model):
 
 
 def predictions(model, inputs):
-    """Boxes (n, N, 4) and scores (n, N, classes) before any suppression."""
+    """Boxes (n, N, 4) and scores (n, N, classes) before NMS."""
     model = copy.deepcopy(model)
     model.graph.output.extend([onnx.helper.make_empty_tensor_value_info(name) for name in ('all_boxes', 'all_scores')])
     options = onnxruntime.SessionOptions()
@@ -112,16 +113,14 @@ def predictions(model, inputs):
 def change(found, true):
     """How far predictions are from the true ones: the mean of 1 - IoU plus the change in score."""
     (boxes, scores), (true_boxes, true_scores) = found, true
-    weights = true_scores.max(-1) ** 2  # the many that are next to nothing count for nothing
-    corner = np.maximum(boxes[..., :2], true_boxes[..., :2])
-    overlap = (np.minimum(boxes[..., 2:], true_boxes[..., 2:]) - corner).clip(0).prod(-1)
-    areas = [(sides[..., 2:] - sides[..., :2]).prod(-1) for sides in (boxes, true_boxes)]
-    off = 1 - overlap / (areas[0] + areas[1] - overlap) + np.abs(scores - true_scores).max(-1)
+    weights = true_scores.max(-1) ** 2  # so that the many with next to no score count for nothing
+    overlaps = iou(boxes[..., None, :], true_boxes[..., None, :])[..., 0, 0]
+    off = 1 - overlaps + np.abs(scores - true_scores).max(-1)
     return float((off * weights).sum() / weights.sum())
 
 
 def sensitivities(model, ranges, inputs):
-    """{convolution: the `change` where it alone is quantized}, the largest first."""
+    """{convolution: the `change` when it alone is quantized}, the largest first."""
     true, found = predictions(model, inputs), {}
     parts = layers(model)
     with log.bar(len(parts), 'sensitivity', 'layer') as bar:
@@ -132,11 +131,12 @@ def sensitivities(model, ranges, inputs):
 
 
 def choose_float(model, sensitivity):
-    """The convolutions to leave float: those over TOLERANCE, the most sensitive first, as far as BUDGET reaches."""
+    """The convolutions to keep float: those over TOLERANCE, the most sensitive first, within BUDGET."""
     parts, chosen = layers(model), []
-    room = BUDGET * sum(size for _, size in parts.values()) * 4 / 3  # a float weight has three bytes more than an INT8
-    for name, moved in sensitivity.items():
-        if moved > TOLERANCE and parts[name][1] <= room:
+    # A float weight takes three bytes more than an INT8 one.
+    room = BUDGET * sum(size for _, size in parts.values()) * 4 / 3
+    for name, changed in sensitivity.items():
+        if changed > TOLERANCE and parts[name][1] <= room:
             chosen.append(name)
             room -= parts[name][1]
     return chosen
@@ -144,28 +144,29 @@ def choose_float(model, sensitivity):
 
 def main(argv=None):
     args = parse_args(argv)
-    network, info = runtimes.load(args.params)
+    detector = ONNXDetector(args.params)
+    info = detector.info
     images = open_train(args.dataset or info['dataset'], args.dataset_root, info['classes'],
                         comma_list(args.train_splits))
     order = np.random.RandomState(0).permutation(len(images))[:args.images + MEASURED]
-    inputs = network.prepare(np.stack([resize(images[index][0], info['data_shape']) for index in order]))
+    inputs = detector.prepare(np.stack([val_sample(images, index, info['data_shape'])[0] for index in order]))
     model = onnx.shape_inference.infer_shapes(onnx.load(args.params))
     ranges = calibrate(args.params, inputs[:args.images])
-    measured = inputs[-MEASURED:]  # others than those of the ranges, where there are as many
+    measured = inputs[-MEASURED:]  # other images than those of the ranges, if there are enough
     sensitivity = sensitivities(model, ranges, measured)
-    left = choose_float(model, sensitivity)
+    kept_float = choose_float(model, sensitivity)
     parts = layers(model)
-    floats = [node for name in left for node in parts[name][0]]
+    floats = [node for name in kept_float for node in parts[name][0]]
     quantized = quantize(model, ranges, [name for name in trunk(model) if name not in floats])
-    with replacing(args.output) as temporary:
-        with open(temporary, 'wb') as file:
-            file.write(quantized.SerializeToString())
-    for name in left:
-        print('left float: %-28s alone moves detections by %.3f' % (name, sensitivity[name]))
+    with replacing(args.output) as temporary, open(temporary, 'wb') as file:
+        file.write(quantized.SerializeToString())
+    for name in kept_float:
+        print('kept float: %-28s alone changes detections by %.3f' % (name, sensitivity[name]))
     whole = change(predictions(quantized, measured), predictions(model, measured))
-    print('%s: %.1f MB, %.1f%% of the float file; %d of %d convolutions INT8; detections moved by %.3f' % (
+    print('%s: %.1f MB, %.1f%% of the float file; %d of %d convolutions INT8; detections changed by %.3f' % (
         args.output, os.path.getsize(args.output) / 1e6,
-        100 * os.path.getsize(args.output) / os.path.getsize(args.params), len(parts) - len(left), len(parts), whole))
+        100 * os.path.getsize(args.output) / os.path.getsize(args.params), len(parts) - len(kept_float), len(parts),
+        whole))
 
 
 if __name__ == '__main__':

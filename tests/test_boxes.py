@@ -1,7 +1,8 @@
-"""Resizing and its way back, against GluonCV's and by hand; IoU against GluonCV's."""
+"""Resizing and its way back, IoU and NMS, against GluonCV's, MXNet's and by hand."""
 import numpy as np
+import pytest
 
-from yolo3.boxes import iou, resize, to_original
+from yolo3.boxes import iou, nms, resize, to_original
 from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms.image import imresize
 from gluoncv.utils.bbox import bbox_iou
@@ -26,4 +27,23 @@ def test_iou_equals_gluoncv():
     first, second = [np.hstack((corner, corner + generator.uniform(1, 60, corner.shape)))
                      for corner in (generator.uniform(-20, 80, (count, 2)) for count in (30, 20))]
     np.testing.assert_allclose(iou(first, second), bbox_iou(first, second), atol=1e-12)
+    one_by_one = iou(first[:20, None], second[:, None])
+    np.testing.assert_array_equal(one_by_one[:, 0, 0], iou(first, second).diagonal())
     assert iou(first[:0], second).shape == (0, 20)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_nms_is_mxnets(seed):
+    generator = np.random.RandomState(seed)
+    corner = generator.uniform(-20, 80, (300, 2))
+    boxes = np.hstack((corner, corner + generator.uniform(5, 60, (300, 2)))).astype('float32')
+    scores = (generator.uniform(0, 1, (300, 4)) ** 3).astype('float32')
+    rows = [np.hstack((np.full((300, 1), id_), scores[:, [id_]], boxes)) for id_ in range(4)]
+    expected = mx.nd.contrib.box_nms(mx.nd.array(np.vstack(rows)), overlap_thresh=0.45, valid_thresh=0.01, topk=400,
+                                     id_index=0, score_index=1, coord_start=2).asnumpy()[:100]
+    expected = expected[expected[:, 0] >= 0]
+    ids, values, kept = nms(boxes, scores)
+    np.testing.assert_array_equal(ids, expected[:, 0])
+    np.testing.assert_array_equal(values, expected[:, 1])
+    np.testing.assert_array_equal(kept, expected[:, 2:])
+    assert nms(boxes, scores * 0)[2].shape == (0, 4)

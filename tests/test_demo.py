@@ -1,4 +1,4 @@
-"""demo.py as a user runs it: which files it takes, what it writes where, boxes in the original image's pixels."""
+"""demo.py as a user runs it: the files it takes, the files it writes, boxes in the original image's pixels."""
 import json
 import os
 import re
@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 import demo
+from conftest import ROOT
 from yolo3.cli import UserError
 from yolo3.network import build
+from yolo3.show.annotate import OutputFolder
 from yolo3.weights import load_detector, save_detector
 from yolo3.mxnet_setup import gluoncv, mx
 
@@ -32,7 +34,7 @@ def params(tmp_path_factory):
 
 
 def picture(seed, width=80, height=60):
-    """A made image (height, width, 3) uint8 with something to see in it."""
+    """An image (height, width, 3) uint8 with something to see in it."""
     noise = np.random.RandomState(seed).randint(0, 256, (6, 8, 3)).astype(np.uint8)
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -44,7 +46,7 @@ def save(path, image):
 
 
 def expected(params, path, size, thresh):
-    """The detections on the image file `path` by way of Pillow and NumPy: [(class, score, box)], best first."""
+    """The detections in the image file `path` by Pillow, NumPy and GluonCV: [(class, score, box)], best first."""
     net, info = load_detector(params)
     net.set_nms(0.45, 400)
     rgb = np.asarray(Image.open(path).convert('RGB'))
@@ -80,7 +82,7 @@ def test_boxes_are_in_the_original_pixels(run, params, tmp_path):
     for detection, (name, score, box) in zip(record['detections'], truth):
         assert detection['class'] == name and detection['score'] == pytest.approx(score, abs=2e-4)
         assert detection['box'] == pytest.approx(box, abs=0.02)
-    assert max(box[2] for _, _, box in truth) > 120  # or a mix-up of width and height would not show
+    assert max(box[2] for _, _, box in truth) > 120  # otherwise mixing up width and height would not show
     drawn = cv2.imread(str(tmp_path / 'detections' / 'wide.png'))
     untouched = (drawn == cv2.imread(path)).all(axis=2).mean()
     assert drawn.shape == (120, 300, 3) and 0.2 < untouched < 1
@@ -104,7 +106,7 @@ def test_every_kind_of_input_in_one_run(run_process, params, tmp_path):
     save(other / 'five.bmp', picture(6))
     turned = other / 'turned.jpg'
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
+    exif[0x0112] = 6  # the camera was turned
     Image.fromarray(picture(7)).save(str(turned), exif=exif)
     comma = save(tmp_path / 'a,b.jpg', picture(8))
     out = tmp_path / 'out'
@@ -130,12 +132,12 @@ def test_every_kind_of_input_in_one_run(run_process, params, tmp_path):
             xmin, ymin, xmax, ymax = detection['box']
             assert 0 <= xmin <= xmax <= size[0] and 0 <= ymin <= ymax <= size[1]
     assert len(done.stdout.splitlines()) == sum(len(record['detections']) for record in records) > 0
-    assert '\\u8840\\u5c0f\\u677f' in done.stdout  # a terminal without Chinese is no reason to stop
+    assert '\\u8840\\u5c0f\\u677f' in done.stdout  # a terminal without Chinese does not stop it
     made = {os.path.relpath(str(path), str(tmp_path)) for path in tmp_path.rglob('*') if path not in before}
     assert made == {'found.json', 'out'} | {os.path.join('out', os.path.basename(r['picture'])) for r in records}
 
 
-def test_originals_are_kept_when_pictures_go_beside_them(run, params, tmp_path):
+def test_originals_are_not_overwritten_in_their_own_folder(run, params, tmp_path):
     save(tmp_path / 'cells.jpg', picture(1))
     (tmp_path / 'link').symlink_to(tmp_path, target_is_directory=True)
     content = (tmp_path / 'cells.jpg').read_bytes()
@@ -147,7 +149,7 @@ def test_originals_are_kept_when_pictures_go_beside_them(run, params, tmp_path):
     assert len(os.listdir(str(tmp_path))) == 3
 
 
-def test_video_in_gives_video_out(run, params, tmp_path):
+def test_a_video_gives_a_video(run, params, tmp_path):
     path = str(tmp_path / 'my clip.avi')
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 12.5, (96, 64))
     if not writer.isOpened():
@@ -161,7 +163,7 @@ def test_video_in_gives_video_out(run, params, tmp_path):
     assert done.returncode == 2
     errors = [line for line in lines_of(done.stderr) if 'drawn' not in line]
     assert len(errors) == 1 and errors[0].startswith('demo.py: error: cannot read video %s' % (tmp_path / 'broken.mp4'))
-    assert '/7' in done.stderr  # the frames' own progress bar
+    assert '/7' in done.stderr  # the progress bar of the frames
     assert 'moov' not in done.stderr  # FFmpeg's own words
     records = json.loads((tmp_path / 'found.json').read_text(encoding='utf-8'))
     assert [record['frame'] for record in records] == list(range(7))
@@ -183,8 +185,8 @@ def test_video_in_gives_video_out(run, params, tmp_path):
     (['empty'], 'no images in empty'),
     ([], 'name the images'),
     (['cells.jpg', '--params', 'none.params'], 'none.params'),
-    (['cells.jpg', '--thresh', '50'], '--thresh 50'),
-    (['cells.jpg', '--data-shape', '100'], '--data-shape 100'),
+    (['cells.jpg', '--thresh', '50'], '--thresh: 50'),
+    (['cells.jpg', '--data-shape', '100'], '--data-shape: 100'),
     (['cells.jpg', '--json', 'no/such/folder.json'], '--json'),
     (['cells.jpg', '--json', 'empty'], '--json'),
     (['cells.jpg', '--out-dir', 'cells.jpg'], '--out-dir'),
@@ -194,12 +196,8 @@ def test_user_errors(params, tmp_path, monkeypatch, arguments, said):
     save(tmp_path / 'cells.jpg', picture(1))
     (tmp_path / 'empty').mkdir()
     monkeypatch.chdir(tmp_path)
-    if '--params' not in arguments:
-        arguments = ['--params', params] + arguments
-    monkeypatch.setattr(sys, 'argv', ['demo.py'] + arguments)
-    with pytest.raises(UserError) as error:
-        demo.main()
-    assert said in str(error.value)
+    with pytest.raises(UserError, match=said):
+        demo.main(['--params', params] + arguments)
     assert sorted(os.listdir(str(tmp_path))) == ['cells.jpg', 'empty']
 
 
@@ -224,13 +222,13 @@ def test_names_stand_for_files(tmp_path, monkeypatch):
         demo.expand('b.jpg,gone.jpg')
 
 
-def test_no_name_is_taken_twice(tmp_path):
-    taken = {os.path.realpath(str(tmp_path / 'a_2.jpg'))}
-    paths = 'x/a.bmp', 'y/a.jpg', 'a.b.png', 'z/a.jpg'
-    names = [demo.free_name(str(tmp_path), path, '.jpg', taken) for path in paths]
+def test_no_name_is_used_twice(tmp_path):
+    folder = OutputFolder(str(tmp_path), [str(tmp_path / 'a_2.jpg')])
+    names = [folder.name(path, '.jpg') for path in ('x/a.bmp', 'y/a.jpg', 'a.b.png', 'z/a.jpg')]
     assert [os.path.basename(name) for name in names] == ['a.jpg', 'a_3.jpg', 'a.b.jpg', 'a_4.jpg']
 
 
+@pytest.mark.slow
 def test_interrupted_video_can_be_played(params, tmp_path):
     path = str(tmp_path / 'clip.avi')
     writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 25, (96, 64))
@@ -239,10 +237,10 @@ def test_interrupted_video_can_be_played(params, tmp_path):
     for i in range(600):
         writer.write(picture(i % 9, 96, 64))
     writer.release()
-    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'demo.py')
-    process = subprocess.Popen([sys.executable, '-u', script, '--params', params, path, '--thresh', '0.4', '--out-dir',
-                                str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               # A background job of a shell script, as this may be, has SIGINT ignored.
+    process = subprocess.Popen([sys.executable, '-u', os.path.join(ROOT, 'demo.py'), '--params', params, path,
+                                '--thresh', '0.4', '--out-dir', str(tmp_path)],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               # A background job of a shell script, which this may be, ignores SIGINT.
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while b':20\t' not in process.stdout.readline():
         assert process.poll() is None

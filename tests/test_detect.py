@@ -1,9 +1,10 @@
 """One path from network to detections: any number of devices, uneven batches, boxes in the image's own pixels."""
 import numpy as np
+import pytest
 
 from yolo3.mxnet_setup import mx
 from yolo3 import detect, network
-from yolo3.data.gluon import VOCDetection
+from yolo3.data.datasets import open_val
 from yolo3.data.loader import val_loader
 
 
@@ -20,35 +21,55 @@ class Recorder:
         return self.found
 
 
-def detector(device_count):
+@pytest.fixture(scope='module')
+def net():
+    """A network that learned nothing."""
     mx.random.seed(1)
-    net = network.build('mobilenet0_25', ['red', 'blue'])
-    devices = [mx.cpu(number) for number in range(device_count)]
-    net.collect_params().reset_ctx(devices)
-    return net, devices
+    return network.build('mobilenet0_25', ['red', 'blue'])
 
 
-def test_devices_and_batches_do_not_matter(squares):
-    images = VOCDetection(str(squares), ['2007_test'], ['red', 'blue'])
+@pytest.fixture
+def images(squares):
+    return open_val('voc', str(squares), ['red', 'blue'], ['2007_test'])
+
+
+def test_devices_and_batches_do_not_matter(net, images):
     results = []
     for count, batch_size in (1, 5), (2, 4), (4, 5), (4, 2):  # batches of 1 image for 2 and for 4 devices
-        net, devices = detector(count)
-        results.append(detect.evaluate(net, val_loader(images, 96, batch_size, 0), Recorder(), 96, devices))
+        devices = [mx.cpu(number) for number in range(count)]
+        net.collect_params().reset_ctx(devices)
+        results.append(detect.evaluate(net, val_loader(images, 96, batch_size), Recorder(), 96, devices))
     for result in results:
         assert sorted(result) == list(range(5)) and len(result[0][0]) == 100
         for index in range(5):
             for mine, other in zip(result[index], results[0][index]):
                 np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-3)
+    net.collect_params().reset_ctx([mx.cpu()])
 
 
-def test_detect_is_what_evaluation_sees(squares):
-    images = VOCDetection(str(squares), ['2007_test'], ['red', 'blue'])
-    net, devices = detector(1)
-    evaluated = detect.evaluate(net, val_loader(images, 96, 3, 0), Recorder(), 96, devices)
-    pictures = [images[index][0] for index in range(5)]
-    for index, found in enumerate(detect.detect(net, pictures, 96, devices)):
-        for mine, other in zip(found, evaluated[index]):
-            np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-3)
+def test_detect_is_what_evaluation_sees(net, images):
+    evaluated = detect.evaluate(net, val_loader(images, 96, 3), Recorder(), 96, [mx.cpu()])
+    detector = detect.MXNetDetector(net, {}, [mx.cpu()])
+    batches, = detector.loaders(images, [96], 2, 1)
+    again = detector.evaluate(batches, Recorder(), 96)
+    detected = detector.detect([images.image_file(index).pixels() for index in range(5)], 96)
+    assert sorted(evaluated) == sorted(again) == list(range(5))
+    for index, found in enumerate(detected):
+        for mine, others in zip(found, zip(evaluated[index], again[index])):
+            for other in others:
+                np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-3)
+
+
+def test_packed_detections_come_back():
+    generator = np.random.RandomState(0)
+    for counts in [3, 0, 2], [0], []:
+        found = [(7 - place, generator.randint(0, 9, count), generator.rand(count).astype('float32'),
+                  generator.rand(count, 4).astype('float32')) for place, count in enumerate(counts)]
+        back = detect.unpack(detect.pack(found))
+        assert [index for index, *_ in back] == [index for index, *_ in found]
+        for mine, theirs in zip(back, found):
+            for one, other in zip(mine[1:], theirs[1:]):
+                np.testing.assert_array_equal(one, other)
 
 
 class Centre(mx.gluon.Block):
@@ -69,27 +90,26 @@ def test_boxes_are_in_the_images_own_pixels():
     np.testing.assert_allclose(large, [[160, 120, 480, 360]])
 
 
-def found_with(floor, **settings):
-    net, devices = detector(1)
-    net.set_nms(**dict({'nms_thresh': 0.45, 'nms_topk': 400}, **settings))
-    image = mx.random.uniform(-2, 2, (2, 3, 96, 96), ctx=devices[0])
-    ready = detect.prepare(net, floor) if not settings else net
-    return [[part.asnumpy() for part in ready(image)] for _ in range(2)][0]
+def outputs(network, size=96):
+    """ids, scores and boxes of two random images."""
+    mx.random.seed(2)
+    return [part.asnumpy() for part in network(mx.random.uniform(-2, 2, (2, 3, size, size)))]
 
 
-def test_score_floor_just_beside_gluoncvs_gives_what_its_network_gives():
-    # One runs the NMS within the network, the other around it.
-    for mine, theirs in zip(found_with(0.01 + 1e-9), found_with(detect.SCORE_FLOOR)):
+def test_a_score_floor_next_to_gluoncvs_gives_what_its_network_gives(net):
+    # One runs the NMS inside the network, the other around it.
+    inside = outputs(detect.prepare(net, detect.SCORE_FLOOR))
+    for mine, theirs in zip(outputs(detect.prepare(net, detect.SCORE_FLOOR + 1e-9)), inside):
         np.testing.assert_array_equal(mine, theirs)
-    assert (found_with(0.01)[0] >= 0).sum() == 200
+    assert (inside[0] >= 0).sum() == 200
 
 
-def test_score_floor_is_that_of_box_nms():
-    ids, scores, boxes = found_with(0.01, nms_thresh=-1)  # raw: all boxes, no NMS
-    raw = mx.nd.array(np.concatenate([ids, scores, boxes], axis=2))
-    for floor in 0, 0.2, float(np.median(scores)), 0.9999:
+def test_the_score_floor_is_box_nmss(net):
+    net.set_nms(nms_thresh=-1)  # raw: all boxes, no NMS
+    raw = mx.nd.array(np.concatenate(outputs(net), axis=2))
+    for floor in 0, 0.2, float(np.median(raw.asnumpy()[:, :, 1])), 0.9999:
         expected = mx.nd.contrib.box_nms(raw, overlap_thresh=0.45, valid_thresh=floor, topk=400, id_index=0,
                                          score_index=1, coord_start=2)[:, :100].asnumpy()
-        got = np.concatenate(found_with(floor), axis=2)
+        got = np.concatenate(outputs(detect.prepare(net, floor)), axis=2)
         np.testing.assert_array_equal(got, expected)
         assert (got[got[:, :, 0] >= 0][:, 1] > floor).all()

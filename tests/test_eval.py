@@ -16,14 +16,16 @@ from gluoncv.utils.metrics import VOCMApMetric
 
 
 def evaluate(run, params, squares, *flags):
+    """eval_yolo3.py on the 5 test images of `squares`."""
     return run('eval_yolo3.py', '--params', params, '--dataset-root', squares, '--val-splits', '2007_test',
                '--gpus', '', '-j', '0', *flags)
 
 
 @pytest.mark.parametrize('metric', ['voc07', 'voc'])
-def test_table_and_json(run, params, squares, tmp_path, metric):
+def test_table_and_json(run, run_process, params, squares, tmp_path, metric):
     path = tmp_path / 'numbers.json'
-    result = evaluate(run, params, squares, '--json', path, '--metric', metric, '--data-shape', '96')
+    result = evaluate(run_process if metric == 'voc07' else run, params, squares, '--json', path, '--metric', metric,
+                      '--data-shape', '96')
     assert result.returncode == 0, result.stderr
     content = json.loads(path.read_text())
     assert content['metric'] == metric and content['images'] == 5 and content['data_shape'] == 96
@@ -71,7 +73,7 @@ def test_coco(run, data, tmp_path):
 
 
 def test_detections_of_voc_give_the_same_numbers(run, params, squares, tmp_path):
-    """From the file alone: image stems, classes from 1, widths that count both ends, all scores."""
+    """From the file alone: image stems, classes from 1, widths that include both ends, all scores."""
     result = evaluate(run, params, squares, '--detections', tmp_path / 'found.json', '--metric', 'voc', '--json',
                       tmp_path / 'numbers.json')
     assert result.returncode == 0, result.stderr
@@ -90,7 +92,7 @@ def test_detections_of_voc_give_the_same_numbers(run, params, squares, tmp_path)
     assert not math.isnan(values['mAP']) and metric.get() == pytest.approx(values)
 
 
-def test_gluoncv_compatible_numbers_are_of_gluoncvs_own_pipeline(run, params, squares, tmp_path):
+def test_gluoncv_compatible_numbers_are_those_of_gluoncvs_own_pipeline(run, params, squares, tmp_path):
     result = evaluate(run, params, squares, '--gluoncv-compatible', '--metric', 'voc', '--data-shape', '32,64',
                       '--json', tmp_path / 'compatible.json')
     assert result.returncode == 0, result.stderr
@@ -123,7 +125,7 @@ def test_score_floor(run, params, squares, tmp_path):
     assert found('--nms-score-floor', '0.01') == default
     scores = [entry['score'] for entry in default]
     middle = sorted(scores)[250]
-    # A higher floor only takes the lower ones away: no box suppresses a better one.
+    # A higher floor only removes the lower ones: no box suppresses a better one.
     assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
 
 
@@ -136,8 +138,10 @@ def test_report(run, params, squares, tmp_path):
 
 
 def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
-    for flags, named in ((['--data-shape', '100'], '--data-shape'),
-                         (['--data-shape', '320,41x'], '--data-shape'),
+    for flags, named in ((['--data-shape', '100'], '--data-shape: 100 is not'),
+                         (['--data-shape', '320,41x'], '--data-shape: 41x is not'),
+                         (['--batch-size', '0'], '--batch-size'), (['-j', '-1'], '-j: -1 is not'),
+                         (['--backend', 'openvino'], '--backend openvino is for .onnx files'),
                          (['--data-shape', '64,96', '--report', tmp_path / 'r'], '--report'),
                          (['--metric', 'coco'], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),

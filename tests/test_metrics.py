@@ -8,27 +8,37 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from yolo3.data.datasets import open_val
-from yolo3.metrics import COCO_NAMES, coco_results, headline, make_metric
-from gluoncv.utils.metrics import COCODetectionMetric, VOC07MApMetric, VOCMApMetric
+from yolo3.metrics import COCO_NAMES, coco_results, headline, make_metric, measure
+from yolo3.mxnet_setup import gluoncv
+from gluoncv.utils.metrics import COCODetectionMetric
+
+GLUONCV = {'voc07': gluoncv.utils.metrics.VOC07MApMetric, 'voc': gluoncv.utils.metrics.VOCMApMetric}
 
 
-class Boxes:
-    """A data set of labels only: two classes, three images."""
-    classes = ('cat', 'dog')
+class Labels:
+    """A data set of labels only: of each image (n, 6)."""
+
+    def __init__(self, classes, labels):
+        self.classes, self._labels = tuple(classes), labels
+
+    def __len__(self):
+        return len(self._labels)
 
     def label(self, index):
-        return np.array([[[10., 10, 50, 50, 0, 0], [60, 60, 90, 90, 0, 0]],
-                         [[10, 10, 50, 50, 0, 1]],  # difficult
-                         [[0, 0, 20, 20, 0, 0]]][index])
+        return self._labels[index].copy()
+
+    def difficult(self, index):
+        return self._labels[index][:, 5] == 1
 
 
 def value(name, updates):
-    metric = make_metric(name, Boxes())
-    metric.reset()
-    for index, found in enumerate(updates):
-        found = np.array(found, dtype=float).reshape(-1, 6)
-        metric.update(index, found[:, 0].astype(int), found[:, 1], found[:, 2:])
-    return metric.get()
+    """The values of a metric for lists of (class, score, box) in three images of cats."""
+    images = Labels(['cat', 'dog'], [np.array([[10., 10, 50, 50, 0, 0], [60, 60, 90, 90, 0, 0]]),
+                                     np.array([[10., 10, 50, 50, 0, 1]]),  # difficult
+                                     np.array([[0., 0, 20, 20, 0, 0]])])
+    rows = [np.array(found, dtype=float).reshape(-1, 6) for found in updates]
+    return measure(make_metric(name, images), [(index, found[:, 0].astype(int), found[:, 1], found[:, 2:])
+                                               for index, found in enumerate(rows)])
 
 
 def test_voc_by_hand():
@@ -90,23 +100,15 @@ def devkit(dataset, detections, class_, eleven_points):
     return sum((recall[number] - recall[number - 1]) * precision[number] for number in range(1, len(recall)))
 
 
-class Random:
-    """A data set of labels only, drawn from a seed: 5 classes, the first of them without objects, some difficult."""
-    classes = ('none', 'a', 'b', 'c', 'd')
-
-    def __init__(self, generator):
-        self._labels = []
-        for _ in range(generator.randint(2, 12)):
-            corners = generator.randint(0, 60, (generator.randint(0, 7), 2))
-            ends = corners + generator.randint(1, 40, corners.shape)
-            rest = generator.randint(1, 5, len(corners)), generator.uniform(size=len(corners)) < 0.2
-            self._labels.append(np.column_stack([corners, ends, *rest]).astype(float))
-
-    def __len__(self):
-        return len(self._labels)
-
-    def label(self, index):
-        return self._labels[index].copy()
+def random_labels(generator, copies=1):
+    """Labels drawn at random, `copies` times: 5 classes, the first of them without objects, some difficult."""
+    labels = []
+    for _ in range(generator.randint(2, 12)):
+        corners = generator.randint(0, 60, (generator.randint(0, 7), 2))
+        ends = corners + generator.randint(1, 40, corners.shape)
+        rest = generator.randint(1, 5, len(corners)), generator.uniform(size=len(corners)) < 0.2
+        labels.append(np.column_stack([corners, ends, *rest]).astype(float))
+    return Labels(['none', 'a', 'b', 'c', 'd'], labels * copies)
 
 
 def random_detections(dataset, generator):
@@ -127,19 +129,12 @@ def random_detections(dataset, generator):
     return detections
 
 
-def measure(metric, detections):
-    metric.reset()
-    for found in detections:
-        metric.update(*found)
-    return metric.get()
-
-
 @pytest.mark.parametrize('name', ['voc07', 'voc'])
 def test_voc_equals_the_development_kit(name):
     seen = []
     for seed in range(200):
         generator = np.random.RandomState(seed)
-        dataset = Random(generator)
+        dataset = random_labels(generator)
         detections = random_detections(dataset, generator)
         expected = [devkit(dataset, detections, class_, name == 'voc07') for class_ in range(5)]
         if np.isnan(expected).all():
@@ -147,15 +142,14 @@ def test_voc_equals_the_development_kit(name):
         values = measure(make_metric(name, dataset), detections)
         np.testing.assert_allclose(list(values.values()), expected + [np.nanmean(expected)], rtol=0, atol=1e-12)
         seen += expected
-    # The drawing reached what it is for: classes without objects, without detections, and all between.
+    # The random labels covered classes without objects, without detections, and all between.
     assert np.isnan(seen).any() and 0 in seen and 0.2 < np.nanmean(seen) < 0.8
 
 
 def test_voc_of_many_equal_scores_follows_the_images_order():
-    # More than 16, from where on NumPy's default sort shuffles.
+    # More than 16, from which NumPy's default sort shuffles.
     generator = np.random.RandomState(0)
-    dataset = Random(generator)
-    dataset._labels *= 10
+    dataset = random_labels(generator, copies=10)
     detections = [(index, ids, np.full(len(ids), 0.5), boxes)
                   for index, ids, _, boxes in random_detections(dataset, generator)]
     values = measure(make_metric('voc', dataset), detections)
@@ -168,7 +162,7 @@ def test_voc_of_many_equal_scores_follows_the_images_order():
 def test_voc_properties(name):
     for seed in range(50):
         generator = np.random.RandomState(seed)
-        dataset = Random(generator)
+        dataset = random_labels(generator)
         if not any((dataset.label(index)[:, 5] == 0).any() for index in range(len(dataset))):
             continue
         metric, detections = make_metric(name, dataset), random_detections(dataset, generator)
@@ -191,7 +185,7 @@ def test_voc_properties(name):
 
 def test_voc_curves_are_what_the_area_is_of():
     generator = np.random.RandomState(3)
-    dataset = Random(generator)
+    dataset = random_labels(generator)
     metric = make_metric('voc', dataset)
     values = measure(metric, random_detections(dataset, generator))
     for name, (recall, precision) in zip(dataset.classes, metric.curves()):
@@ -204,14 +198,38 @@ def test_voc_curves_are_what_the_area_is_of():
     assert len(metric.curves()) == 5
 
 
-@pytest.mark.parametrize('name, theirs', [('voc07', VOC07MApMetric), ('voc', VOCMApMetric)])
-def test_gluoncv_compatible_voc_is_scored_in_resized_pixels(squares, name, theirs):
+@pytest.mark.parametrize('name', GLUONCV)
+@pytest.mark.parametrize('seed', range(8))
+def test_voc_equals_gluoncv(name, seed):
+    generator = np.random.RandomState(seed)
+    labels, detections, theirs = [], [], GLUONCV[name](0.5, list('abcd'))
+    for index in range(12):
+        count, found = generator.randint(0, 6), generator.randint(0, 15)
+        corner = generator.randint(0, 80, (count, 2)).astype(float)
+        truth = np.hstack((corner, corner + generator.randint(8, 40, (count, 2))))
+        true_ids = generator.randint(0, seed % 4 + 1, count)  # some classes have no object at all
+        which = generator.randint(0, max(1, count), found)
+        boxes = (truth[which] if count else 30) + generator.randint(-6, 7, (found, 4)).astype(float)
+        ids = np.where(generator.rand(found) < 0.7, true_ids[which] if count else 0, generator.randint(0, 4, found))
+        scores, difficult = generator.rand(found), generator.rand(count) < 0.2
+        labels.append(np.column_stack((truth, true_ids, difficult)))
+        detections.append((index, ids, scores, boxes))
+        theirs.update(*[part[None] for part in (boxes, ids, scores, truth, true_ids, difficult)])
+    values = measure(make_metric(name, Labels('abcd', labels)), detections)
+    names, expected = theirs.get()
+    assert list(values) == names
+    np.testing.assert_allclose(list(values.values()), expected, atol=1e-12)
+    assert 0 < values['mAP'] < 1
+
+
+@pytest.mark.parametrize('name', GLUONCV)
+def test_gluoncv_compatible_voc_is_scored_in_resized_pixels(squares, name):
     dataset = open_val('voc', str(squares), ['red', 'blue'], ['2007_trainval'])  # 128 x 96 pixels
     generator = np.random.RandomState(0)
     differences = []
     for size in (64, 96, 160) * 10:
         ours, original = make_metric(name, dataset, gluoncv_size=size), make_metric(name, dataset)
-        gluoncv_metric = theirs(0.5, ['red', 'blue'])
+        gluoncv_metric = GLUONCV[name](0.5, ['red', 'blue'])
         for index in range(len(dataset)):
             label, factor = dataset.label(index), size / np.array([128, 96, 128, 96])
             boxes = label[:, :4] + generator.normal(0, 5, (len(label), 4))
@@ -242,11 +260,10 @@ def coco_mini(data):
 
 
 def test_labels_as_detections_are_perfect(coco_mini):
-    metric = make_metric('coco', coco_mini)
-    for index in range(len(coco_mini)):
-        label = coco_mini.label(index)
-        metric.update(index, label[:, 4].astype(int), np.full(len(label), 0.01), label[:, :4])
-    values = metric.get()
+    labels = [coco_mini.label(index) for index in range(len(coco_mini))]
+    perfect = [(index, label[:, 4].astype(int), np.full(len(label), 0.01), label[:, :4])
+               for index, label in enumerate(labels)]
+    values = measure(make_metric('coco', coco_mini), perfect)
     assert values['AP'] == values['AP50'] == pytest.approx(1, abs=1e-6)
     assert headline(values) == 100 * values['AP']
 
@@ -275,6 +292,7 @@ def test_coco_equals_pycocotools(coco_mini, data, tmp_path):
     assert np.mean(classes) == pytest.approx(values['AP'], abs=1e-6)
 
 
+@pytest.mark.filterwarnings('ignore:Mean of empty slice', 'ignore:invalid value')  # GluonCV's, classes without objects
 def test_gluoncv_compatible_coco_drops_scores_under_its_threshold(coco_mini, tmp_path):
     size = 416
     ours, original = make_metric('coco', coco_mini, gluoncv_size=size), make_metric('coco', coco_mini)

@@ -1,4 +1,4 @@
-"""Evaluation against the bare network: how much reading, resizing and the metric add to it."""
+"""Evaluation against the bare network: the cost of reading, resizing and the metric."""
 import statistics
 import time
 
@@ -12,7 +12,7 @@ from yolo3.data.loader import start_workers, val_loader
 def figures(args):
     """Seconds of eval_yolo3.py's work with one worker at --data-shape, and of the network alone on the same batches."""
     if not args.params:
-        raise UserError('eval needs --params FILE: a network that was not trained finds far too many boxes')
+        raise UserError('eval needs --params FILE: an untrained network finds far too many boxes')
     net, info = weights.load_detector(args.params)
     images = open_val(info['dataset'], args.dataset_root, info['classes'], comma_list(args.val_splits))
     loader = val_loader(images, args.data_shape, args.batch_size)
@@ -34,7 +34,7 @@ def figures(args):
 
 
 def alone(net, inputs):
-    """Run `net` over `inputs`, batches (B, H, W, 3) uint8, and drop what it finds."""
+    """Run `net` over `inputs`, batches (B, H, W, 3) uint8, without using what it finds."""
     for batch in inputs:
         for output in net(detect.normalize(batch.copyto(mx.cpu()))):
             output.wait_to_read()

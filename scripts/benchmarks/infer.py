@@ -1,4 +1,4 @@
-"""The network up to its raw outputs, in each runtime; what comes before and after it on its own."""
+"""The network up to its raw outputs in each runtime, and separately what comes before and after it."""
 import argparse
 import importlib.util
 import json
@@ -51,13 +51,13 @@ def figures(args):
 
 
 def cases():
-    """The (size, batch) pairs in the order in which they need more memory: the most so far is that of each."""
+    """The (size, batch) pairs by rising memory, so that the most memory so far is the latest pair's."""
     return sorted(((size, batch) for size in SIZES for batch in BATCHES),
                   key=lambda case: case[0] ** 2 * case[1])
 
 
 def write_files(args, net, info, folder):
-    """Write what the runs need into `folder`. Returns the size of each runtime's file, MB."""
+    """Write the files of the runs into `folder`. Returns the size of each runtime's file, MB."""
     import export_onnx
     import onnx
     paths = {name: os.path.join(folder, name) for name in ('net.params', 'heads.onnx', 'int8.onnx', 'boxes.onnx')}
@@ -74,7 +74,7 @@ def write_files(args, net, info, folder):
         except Exception as error:  # onnx raises errors of its own
             raise UserError('--int8 %s is not a file of scripts/quantize_onnx.py: %r' % (args.int8, error))
         if classes != list(info['classes']):
-            raise UserError('--int8 %s is of another network: give its .params file with --params' % args.int8)
+            raise UserError('--int8 %s holds another network: give its .params file with --params' % args.int8)
     return {run_: os.path.getsize(paths[file]) / 1e6 for run_, file in (
         ('mxnet, stock', 'net.params'), ('mxnet, ours', 'net.params'), ('onnxruntime', 'heads.onnx'),
         ('openvino float32', 'heads.onnx'), ('openvino', 'heads.onnx'), ('onnxruntime int8', 'int8.onnx'),
@@ -90,7 +90,7 @@ def cut_heads(model, path):
 
 
 def alone(args):
-    """Seconds of each case, the most memory so far, and for 'product' the speed of a matrix product."""
+    """Seconds of each case and the most memory so far; for 'product' the speed of a matrix product."""
     import numpy as np
     if args.only == 'product':
         return {'FLOP/s': measure.product_speed()}
@@ -101,13 +101,13 @@ def alone(args):
     for size, batch in cases():
         images = np.random.RandomState(0).randn(batch, 3, size, size).astype('float32')
         found['seconds, %d, %d' % (size, batch)] = measure.seconds(prepare(images), 9 if batch == 1 else 3)
-        # Not getrusage's figure, in which the process that started this one counts too.
+        # Not getrusage's figure, which includes the process that started this one.
         found['MB, %d, %d' % (size, batch)] = measure.resident('self', 'VmHWM')
     return found
 
 
 def mxnet_forward(args):
-    """A function: images -> a function that runs the network on them. So are those below."""
+    """A function: images -> a function that runs the network on them. The same holds for those below."""
     from yolo3.network import build
     from yolo3.mxnet_setup import mx
     from mxnet.gluon import HybridBlock
@@ -138,7 +138,7 @@ def mxnet_forward(args):
     net.load_parameters(os.path.join(args.folder, 'net.params'))
     heads = Heads(net)
     heads.hybridize()
-    warnings.filterwarnings('ignore', 'Parameter .* is not used')  # of the decoding
+    warnings.filterwarnings('ignore', 'Parameter .* is not used')  # those of the decoding
 
     def prepare(images):
         images = mx.nd.array(images)
@@ -168,7 +168,7 @@ def onnxruntime_forward(args):
 
 
 def openvino_forward(args):
-    from yolo3.deploy import runtimes  # noqa: F401, before openvino: see there
+    from yolo3.deploy import runtimes  # noqa: F401, it must come before openvino: see there
     import openvino
     precision = {'INFERENCE_PRECISION_HINT': 'f32'} if args.only.endswith('float32') else {}
     compiled = openvino.Core().compile_model(heads_file(args), 'CPU', precision)
@@ -176,19 +176,20 @@ def openvino_forward(args):
 
 
 def around_network(folder):
-    """Seconds for one image of 640 x 480 pixels before and after the network, by ONNX Runtime's file with boxes."""
+    """Seconds before and after the network for an image of 640 x 480 pixels, with ONNX Runtime."""
     import numpy as np
-    from yolo3.deploy import runtimes
-    network, _ = runtimes.load(os.path.join(folder, 'boxes.onnx'))
+    from yolo3.boxes import nms, resize
+    from yolo3.deploy.runtimes import ONNXDetector
+    detector = ONNXDetector(os.path.join(folder, 'boxes.onnx'))
     heads = onnxruntime_forward(argparse.Namespace(folder=folder, only='onnxruntime'))
     image = np.random.RandomState(0).randint(0, 256, (480, 640, 3)).astype('uint8')
     found = {}
     for size in SIZES:
-        inputs = network.prepare(runtimes.resize(image, size)[None])
-        boxes, scores, _ = network._run(inputs)
+        inputs = detector.prepare(resize(image, size)[None])
+        boxes, scores, _ = detector.run(inputs)
         found[size, 'before: resize, normalise'] = measure.seconds(
-            lambda: network.prepare(runtimes.resize(image, size)[None]), 9)
+            lambda: detector.prepare(resize(image, size)[None]), 9)
         found[size, 'decoding of boxes, inside'] = max(
-            0., measure.seconds(lambda: network._run(inputs), 9) - measure.seconds(heads(inputs), 9))
-        found[size, 'after: suppression'] = measure.seconds(lambda: runtimes.suppress(boxes[0], scores[0]), 9)
+            0., measure.seconds(lambda: detector.run(inputs), 9) - measure.seconds(heads(inputs), 9))
+        found[size, 'after: NMS'] = measure.seconds(lambda: nms(boxes[0], scores[0]), 9)
     return found

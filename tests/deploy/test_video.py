@@ -1,4 +1,4 @@
-"""Frames read ahead, the newest of a camera, and demo.py --source on a video that the test makes."""
+"""Frames read ahead, the newest frame of a camera, and demo.py --source on a video that the test makes."""
 import os
 import sys
 import threading
@@ -26,7 +26,7 @@ def read_video(path):
 
 
 class Camera:
-    """Stands in for cv2.VideoCapture: frame k is all k; each is there once `ready` has been released for it."""
+    """Stands in for cv2.VideoCapture: frame k is all k; each comes once `ready` is released for it."""
 
     def __init__(self, count):
         self.ready, self.reads = threading.Semaphore(0), [threading.Event() for _ in range(count + 2)]
@@ -48,12 +48,12 @@ def test_all_frames_of_a_file_come_in_order(tmp_path):
         assert (image == capture.read()[1][:, :, ::-1]).all()
 
 
-def test_the_next_frame_is_read_while_one_is_looked_at():
+def test_the_next_frame_is_read_while_one_is_in_use():
     camera = Camera(5)
     images = video.frames(camera)
     camera.ready.release(2)
     assert next(images).max() == 0
-    assert camera.reads[2].wait(30)  # 1 waits already
+    assert camera.reads[2].wait(30)  # frame 1 is waiting
     camera.ready.release(9)
     assert [image.max() for image in images] == [1, 2, 3, 4]
 
@@ -83,12 +83,12 @@ def test_closing_ends_the_thread(tmp_path):
 def test_rate(monkeypatch):
     times = iter([5, 5.1, 5.2, 5.3])
     monkeypatch.setattr(video.time, 'monotonic', lambda: next(times))
-    rate = video.Rate()
+    rate = video.FrameRate()
     assert [rate.tick() for _ in range(4)] == pytest.approx([0, 10, 10, 10])
 
 
 @pytest.mark.parametrize('timed, counts', [(True, [1, 3, 3, 11]), (False, [1, 2, 3, 4])])
-def test_a_recording_plays_as_it_happened(monkeypatch, timed, counts):
+def test_a_recording_plays_at_the_speed_of_the_source(monkeypatch, timed, counts):
     class Writer(list):
         write, release = list.append, list.clear
     writer = Writer()
@@ -111,22 +111,23 @@ def test_a_window_ends_with_a_key_or_when_closed(monkeypatch, key, visible, goes
     assert video.Window('a', 25).show('image') is goes_on and shown == ['image']
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='elsewhere a window needs no DISPLAY')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='other systems need no DISPLAY for a window')
 def test_without_a_display_there_is_no_window(monkeypatch):
     for name in 'DISPLAY', 'WAYLAND_DISPLAY', 'QT_QPA_PLATFORM':
         monkeypatch.delenv(name, raising=False)
     assert not video.has_window()
-    monkeypatch.setenv('DISPLAY', ':987')  # where OpenCV ends the process
+    monkeypatch.setenv('DISPLAY', ':987')  # OpenCV ends the process
     assert not video.has_window()
 
 
-def watch(run, params, *flags, cwd=None):
+def stream(run, params, *flags, cwd=None):
+    """demo.py without a display."""
     return run('demo.py', '--params', params, '--gpus', '', *flags, cwd=cwd, env={'DISPLAY': '', 'WAYLAND_DISPLAY': ''})
 
 
-def test_a_video_is_watched_with_the_frame_rate_on_screen(run, params, tmp_path):
+def test_a_streamed_video_shows_the_frame_rate(run, params, tmp_path):
     source = write_video(tmp_path / 'grey.avi', 8, (320, 240))
-    done = watch(run, params, '--source', source, '--thresh', 1, '--out-dir', tmp_path / 'out')
+    done = stream(run, params, '--source', source, '--thresh', 1, '--out-dir', tmp_path / 'out')
     assert done.returncode == 0, done.stderr
     target, = (tmp_path / 'out').iterdir()
     assert str(target) in done.stderr and done.stdout == ''
@@ -138,9 +139,9 @@ def test_a_video_is_watched_with_the_frame_rate_on_screen(run, params, tmp_path)
         assert len(rows) > 50 and rows.min() > 200 and columns.max() < 120  # lower left
 
 
-def test_what_is_found_is_printed_and_drawn(run, params, tmp_path):
+def test_detections_of_a_stream_are_printed_and_drawn(run, params, tmp_path):
     source = write_video(tmp_path / 'grey.avi', 3, (320, 240))
-    done = watch(run, params, '--source', source, '--thresh', 0.1, '--out-dir', tmp_path)
+    done = stream(run, params, '--source', source, '--thresh', 0.1, '--out-dir', tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line.split('\t') for line in done.stdout.splitlines()]
     assert {file for file, *_ in lines} == {'%s:%d' % (source, number) for number in range(3)}
@@ -155,5 +156,5 @@ def test_what_is_found_is_printed_and_drawn(run, params, tmp_path):
     (['--source', '0', '--json', 'a.json'], '--json'), (['--source', '0', '--serve'], '--source')])
 def test_mistakes_end_in_one_line(run, params, tmp_path, flags, said):
     (tmp_path / 'a.jpg').write_bytes(b'')
-    done = watch(run, params, *flags, cwd=tmp_path)
+    done = stream(run, params, *flags, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and said in done.stderr

@@ -1,4 +1,4 @@
-"""export_onnx.py: what the files say in ONNX Runtime, OpenVINO and OpenCV, against MXNet on the same input."""
+"""export_onnx.py: its files in ONNX Runtime, OpenVINO and OpenCV against MXNet, on the same input."""
 import json
 
 import cv2
@@ -8,7 +8,7 @@ import pytest
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
-from yolo3.deploy import runtimes  # noqa: F401, before openvino: see there
+from yolo3.deploy import runtimes  # noqa: F401, it must come before openvino: see there
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
 from yolo3.network import build
@@ -23,7 +23,7 @@ SHAPES = (96, 96), (64, 160), (32, 32)
 
 
 def detector(network='mobilenet0_25', classes=CLASSES, anchors=OWN_ANCHORS):
-    """A network whose batch norm has something to fold, and what its sidecar would say."""
+    """A network whose batch norm has something to fold, and the facts of its sidecar."""
     mx.random.seed(5)
     net = build(network, classes, anchors=anchors)
     generator = np.random.RandomState(5)
@@ -37,7 +37,7 @@ def detector(network='mobilenet0_25', classes=CLASSES, anchors=OWN_ANCHORS):
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
-    """The network and, for each variant, the path of its file."""
+    """The network, and {variant: path of its file}."""
     net, info = detector()
     folder = tmp_path_factory.mktemp('onnx')
     paths = {}
@@ -107,7 +107,7 @@ def test_equal_to_mxnet(exported, shape, batch):
         np.testing.assert_allclose(boxes, true_boxes, atol=0.05)
         np.testing.assert_allclose(scores, true_scores, atol=1e-4)
         np.testing.assert_array_equal(classes, scores.argmax(-1))
-    assert np.ptp(true_scores) > 0.1  # or anything would pass
+    assert np.ptp(true_scores) > 0.1  # otherwise anything would pass
 
 
 @pytest.mark.parametrize('shape', SHAPES)
@@ -205,11 +205,11 @@ def test_every_width(network, tmp_path):
     np.testing.assert_allclose(boxes, true_boxes, rtol=1e-4, atol=0.05)
 
 
-def test_the_file_alone_says_how_to_use_it(run, tmp_path):
+def test_the_file_alone_says_how_to_use_it(run_process, tmp_path):
     net, info = detector()
     path = str(tmp_path / 'cells.params')
     save_detector(net, path, **info)
-    done = run('scripts/export_onnx.py', '--params', path)
+    done = run_process('scripts/export_onnx.py', '--params', path)
     assert done.returncode == 0, done.stderr
     model = onnx.load(str(tmp_path / 'cells.onnx'))
     onnx.checker.check_model(model, full_check=True)

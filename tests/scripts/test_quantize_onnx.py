@@ -1,4 +1,4 @@
-"""quantize_onnx.py: smaller, close to the float file, and the layers that matter most left float."""
+"""quantize_onnx.py: smaller, close to the float file, and the layers that matter most kept float."""
 import os
 
 import numpy as np
@@ -7,9 +7,9 @@ import pytest
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
-from yolo3.deploy import runtimes
-from yolo3.data.datasets import open_train
 from yolo3.boxes import iou
+from yolo3.data.datasets import open_train, val_sample
+from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
 
 from test_export_onnx import detector, export_onnx
 
@@ -32,25 +32,27 @@ def quantized(squares, tmp_path_factory):
 
 def pictures(squares):
     images = open_train('voc', str(squares), ['red', 'blue'], ['2007_test'])
-    return np.stack([runtimes.resize(images[index][0], 96) for index in range(len(images))])
+    return np.stack([val_sample(images, index, 96)[0] for index in range(len(images))])
 
 
-@pytest.mark.parametrize('backend', runtimes.BACKENDS)
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('variant', ['plain', 'bytes-nms'])
 def test_close_to_the_float_file(quantized, squares, variant, backend):
     pytest.importorskip(backend)
     paths = quantized[variant]
-    assert os.path.getsize(paths[1]) < 0.33 * os.path.getsize(paths[0])  # a small network has much that is no weight
+    assert os.path.getsize(paths[1]) < 0.33 * os.path.getsize(paths[0])  # much of a small network is not weights
     images = pictures(squares)
-    (true, info), (found, same) = [runtimes.load(path, backend) for path in paths]
-    assert info == same
-    for (ids, scores, boxes), (true_ids, true_scores, true_boxes) in zip(found(images), true(images)):
+    true, found = [ONNXDetector(path, backend) for path in paths]
+    assert true.info == found.info
+    for (ids, scores, boxes), (true_ids, true_scores, true_boxes) in zip(found.forward(images), true.forward(images)):
         overlaps = iou(true_boxes[:20], boxes) * (true_ids[:20, None] == ids)
         assert np.median(overlaps.max(1)) > 0.9
         assert np.median(np.abs(scores[overlaps.argmax(1)] - true_scores[:20])) < 0.05
 
 
-def test_weights_are_int8_per_channel_but_for_layers_left_float(quantized):
+@pytest.mark.slow
+def test_weights_are_int8_per_channel_except_the_layers_kept_float(quantized):
     model = onnx.load(quantized['plain'][1])
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
@@ -65,12 +67,13 @@ def test_weights_are_int8_per_channel_but_for_layers_left_float(quantized):
     assert int8 + floats == 50 and int8 > 25
     users = {node.op_type for node in model.graph.node for name in node.input
              if name in makers and makers[name].op_type == 'DequantizeLinear'}
-    assert not users - set(quantize_onnx.OPERATORS) - {'Transpose'}  # the decoding that this begins is float
+    assert not users - set(quantize_onnx.OPERATORS) - {'Transpose'}  # the decoding, which this begins, is float
 
 
-def test_the_sensitive_layer_is_found_and_left_float(squares, tmp_path):
+@pytest.mark.slow
+def test_the_sensitive_layer_is_found_and_kept_float(squares, tmp_path):
     net, info = detector(classes=['red', 'blue'])
-    # One channel a hundred times the others: with one range for all, INT8 has no steps left for those.
+    # One channel is a hundred times the others: with one range for all, INT8 has no steps left for the others.
     layer = net.stages[0][3]
     norm = net.stages[0][4]
     assert type(layer).__name__ == 'Conv2D' and type(norm).__name__ == 'BatchNorm'
@@ -83,8 +86,7 @@ def test_the_sensitive_layer_is_found_and_left_float(squares, tmp_path):
     net.stages[0][6].weight.set_data(following)
     path = str(tmp_path / 'net.onnx')
     onnx.save(export_onnx.export(net, info), path)
-    network_, _ = runtimes.load(path)
-    inputs = network_.prepare(pictures(squares))
+    inputs = ONNXDetector(path).prepare(pictures(squares))
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     found = quantize_onnx.sensitivities(model, quantize_onnx.calibrate(path, inputs), inputs)
     # The activation after the layer and the input of the next are one tensor: both see it.
@@ -92,6 +94,7 @@ def test_the_sensitive_layer_is_found_and_left_float(squares, tmp_path):
     assert 'stages.0.3' in quantize_onnx.choose_float(model, found)
 
 
+@pytest.mark.slow
 def test_the_budget_is_kept(quantized):
     model = onnx.load(quantized['plain'][0])
     parts = quantize_onnx.layers(model)

@@ -1,4 +1,4 @@
-"""What is drawn on an image: boxes in place, labels whole, readable and apart, colours that stay."""
+"""What is drawn on an image: boxes in place, labels whole, readable and apart, stable colours."""
 import os
 import subprocess
 import sys
@@ -21,13 +21,13 @@ def found(name, score, *box):
 
 
 def letters(width, height):
-    """The size of letters that `draw` takes for an image, found from what it drew: the plate's height."""
+    """The size of the letters that `draw` chose for an image: the height of the plate it drew."""
     image = draw.draw(np.zeros((height, width, 3), np.uint8), [found('x', 0.9, 0, 0, 0, 0)])
     return np.any(image, axis=(1, 2)).sum()
 
 
 def where(plate, image):
-    """The corners (x, y) at which `plate` stands whole in `image`."""
+    """The corners (x, y) at which the whole `plate` stands in `image`."""
     rows, columns = plate.shape[:2]
     alike = np.argwhere(cv2.matchTemplate(image, plate, cv2.TM_CCORR_NORMED) > 0.999)
     return [(x, y) for y, x in alike if (image[y:y + rows, x:x + columns] == plate).all()]
@@ -41,7 +41,7 @@ def plate_of(detection, image):
 
 @pytest.fixture
 def only_fonts(monkeypatch):
-    """only_fonts(file, ...) makes them the fonts of this machine."""
+    """only_fonts(file, ...): this machine has these fonts only."""
     def set_fonts(*files):
         monkeypatch.setattr(draw, 'fonts', lambda: iter(files))
         draw.font_file.cache_clear()
@@ -108,17 +108,17 @@ def test_label_stands_above_its_box_or_inside_at_the_top():
 def test_best_labels_are_whole_and_none_hides_another():
     random = np.random.RandomState(3)
     corners = random.uniform(0, 400, (100, 2))
-    # scores all differ, so that every label does
+    # all scores differ, and so all labels
     detections = [found('car', score / 100, x, y, x + 60, y + 60) for score, (x, y) in enumerate(corners)]
     random.shuffle(detections)
     image = draw.draw(np.zeros((480, 480, 3), np.uint8), detections)
     whole = [d['score'] for d in detections if where(plate_of(d, image), image)]
     assert {0.99, 0.98, 0.97} <= set(whole) and len(whole) >= 20
-    for d in detections:  # the box of a label that was left out is drawn all the same
+    for d in detections:  # the box is drawn even if its label was left out
         assert image[int(d['box'][3]) if d['box'][3] < 479 else 479, int(d['box'][2]) - 2].any()
 
 
-def test_labels_leave_a_small_image_to_be_seen():
+def test_labels_do_not_cover_a_small_image():
     detections = [found('person', 0.9 - i / 100, 4 * i, 3 * i, 4 * i + 3, 3 * i + 3) for i in range(12)]
     image = draw.draw(np.zeros((64, 64, 3), np.uint8), detections)
     assert (image == 0).all(axis=2).mean() > 0.5
@@ -133,12 +133,12 @@ def test_long_label_fits_the_image():
     draw.draw(np.zeros((8, 8, 3), np.uint8), [found(name * 9, 0.9, 0, 0, 8, 8)])
 
 
-def test_colour_stays():
+def test_a_class_always_has_the_same_colour():
     assert draw.colour('person') == draw.colour('Person') == pytest.approx((99, 178, 76), abs=1)
     code = 'from yolo3.show.draw import colour; print(colour("person"), colour("血小板"))'
     for seed in '1', '2':
         said = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=dict(os.environ, PYTHONHASHSEED=seed),
-                              stdout=subprocess.PIPE, universal_newlines=True).stdout
+                              stdout=subprocess.PIPE, text=True).stdout
         assert said.strip() == '%s %s' % (draw.colour('person'), draw.colour('血小板'))
 
 

@@ -1,4 +1,4 @@
-"""The report: confusion matrices by hand, and the page as a parser and, where there is one, a browser sees it."""
+"""The report: confusion matrices by hand, and the page as a parser and, if there is one, a browser sees it."""
 import html.parser
 import os
 import re
@@ -23,11 +23,25 @@ def boxes(*rows):
     return np.array(rows, float).reshape(-1, 4)
 
 
+class OneImage:
+    """A data set of one image's label (n, 6), of two classes."""
+    classes = ('a', 'b')
+
+    def __init__(self, label):
+        self._label = label
+
+    def label(self, index):
+        return self._label
+
+    def difficult(self, index):
+        return self._label[:, 5] == 1
+
+
 def confusion(label, found):
     """label: (class, difficult, box), found: (class, box)"""
-    return report.confusion(np.array([[*box, class_, difficult] for class_, difficult, box in label]).reshape(-1, 6),
-                            np.array([class_ for class_, _ in found], int), boxes(*[box for _, box in found]),
-                            2).tolist()
+    label = np.array([[*box, class_, difficult] for class_, difficult, box in label]).reshape(-1, 6)
+    return report.confusion(OneImage(label), 0, np.array([class_ for class_, _ in found], int),
+                            boxes(*[box for _, box in found])).tolist()
 
 
 HERE, NEARLY, HALF, THERE = (10, 10, 29, 29), (11, 10, 30, 29), (10, 10, 19, 29), (60, 60, 79, 79)
@@ -39,31 +53,27 @@ HERE, NEARLY, HALF, THERE = (10, 10, 29, 29), (11, 10, 30, 29), (10, 10, 19, 29)
     ([], [(1, HERE)], [[0, 0, 0], [0, 0, 0], [0, 1, 0]]),
     ([(0, 0, HERE)], [(0, NEARLY)], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
     ([(0, 0, HERE)], [(0, THERE)], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]),
-    # Exactly half, with both ends included.
+    # Exactly half, both ends included.
     ([(0, 0, HERE)], [(0, HALF)], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
     ([(0, 0, HERE)], [(0, (10, 10, 18.9, 29))], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]),
     # One object as the other class; twice; as both, where the right one counts though it overlaps less.
     ([(0, 0, HERE)], [(1, HERE)], [[0, 1, 0], [0, 0, 0], [0, 0, 0]]),
     ([(0, 0, HERE)], [(0, HERE), (0, NEARLY)], [[1, 0, 0], [0, 0, 0], [1, 0, 0]]),
     ([(0, 0, HERE)], [(1, HERE), (0, NEARLY)], [[1, 0, 0], [0, 0, 0], [0, 1, 0]]),
-    # One detection of two objects is of the nearer one.
+    # A detection of two objects counts for the nearer one.
     ([(1, 0, NEARLY), (1, 0, HERE)], [(1, HERE)], [[0, 0, 0], [0, 1, 1], [0, 0, 0]]),
-    # A difficult object does not count, found or missed, nor does what finds it.
+    # A difficult object does not count, found or missed, nor does its detection.
     ([(0, 1, HERE), (1, 1, THERE)], [(0, HERE)], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
 ])
 def test_confusion_by_hand(label, found, expected):
     assert confusion(label, found) == expected
 
 
-def test_coco_labels_have_no_difficult_column():
-    assert report.confusion(np.array([[*HERE, 1]], float), np.array([1]), boxes(HERE), 2)[1, 1] == 1
-
-
-def test_rank_puts_the_worst_first_and_leaves_out_empty_images():
+def test_the_worst_images_come_first_and_empty_ones_are_left_out():
     perfect, perfect_of_two, empty = np.diag([1, 0, 0]), np.diag([1, 1, 0]), np.zeros((3, 3), int)
     missed, missed_two, half = np.array([[[0, 0, 1], [0, 0, 0], [0, 0, 0]], [[0, 0, 2], [0, 0, 0], [0, 0, 0]],
                                          [[1, 0, 0], [0, 0, 0], [0, 1, 0]]])
-    assert report.rank([perfect_of_two, empty, missed, half, missed_two, perfect]) == [4, 2, 3, 5, 0]
+    assert report.worst_first([perfect_of_two, empty, missed, half, missed_two, perfect]) == [4, 2, 3, 5, 0]
     assert report.count(half + missed_two) == (1, 1, 2)
 
 
@@ -85,7 +95,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
-    """A report of perfect detections but for one image, with names that are not for HTML; (folder, dataset, values)."""
+    """The folder of a report with names that are not HTML; all detections are perfect but one image's."""
     root = tmp_path_factory.mktemp('odd names')
     for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
         (root / 'VOC2007' / folder).mkdir(parents=True)
@@ -95,43 +105,40 @@ def written(tmp_path_factory):
         (root / 'VOC2007/Annotations' / (name + '.xml')).write_text(ANNOTATION % (escape(name), 1200, 800, objects),
                                                                     encoding='utf-8')
         cv2.imwrite(str(root / 'VOC2007/JPEGImages' / (name + '.jpg')), np.full((800, 1200, 3), 128, np.uint8))
-    dataset = open_val('voc', str(root), CLASSES, ['2007_test'])
-    metric = make_metric('voc', dataset)
+    images = open_val('voc', str(root), CLASSES, ['2007_test'])
+    metric = make_metric('voc', images)
     for index, name in enumerate(FILES):
-        label = dataset.label(index)
+        label = images.label(index)
         metric.update(index, label[:, 4].astype(int), np.full(len(label), 0.2 if name == 'unlucky' else 0.9),
                       label[:, :4])
     folder = tmp_path_factory.mktemp('a report')
-    values = metric.get()
-    report.write(str(folder), 'my <net>.params', 'some <facts>', dataset, metric.detections, values, 0.5)
-    return folder, dataset, values
+    report.write(str(folder), 'my <net>.params', 'some <facts>', metric, metric.get(), 0.5)
+    return folder
 
 
 def test_page_is_whole_and_needs_no_network(written):
-    folder, dataset, values = written
-    text = (folder / 'report.html').read_text(encoding='utf-8')
+    text = (written / 'report.html').read_text(encoding='utf-8')
     page = Page(text)
     assert 'script' not in page.tags and 'i' not in page.tags and '//' not in text
     for name in CLASSES + ['my <net>.params', 'some <facts>', 'fish & <i>chips.jpg', '100%25 #1?.jpg']:
         assert name in page.text
     assert 'never: no objects' in page.text and 'empty.jpg' not in page.text
     assert page.text.index('Worst images') < page.text.index('unlucky.jpg: 0 right, 0 wrong, 1 missed')
-    assert sorted(page.links) == sorted(entry for entry in os.listdir(str(folder)) if entry != 'report.html')
+    assert sorted(page.links) == sorted(entry for entry in os.listdir(str(written)) if entry != 'report.html')
     assert len(page.links) == 3 + 1 + 7  # curves, matrix, images with objects
     for link in page.links:
-        assert re.match(r'\w+\.(png|jpg)$', link) and cv2.imread(str(folder / link)) is not None
+        assert re.match(r'\w+\.(png|jpg)$', link) and cv2.imread(str(written / link)) is not None
 
 
 def test_pictures_show_labels_left_and_detections_right(written):
-    folder = written[0]
-    picture = cv2.imread(str(folder / 'worst_0.jpg'))  # the unlucky one, whose detection scores below 0.5
+    picture = cv2.imread(str(written / 'worst_0.jpg'))  # the unlucky one, whose detection scores below 0.5
     height, width = picture.shape[:2]
     assert (height, width) == (427, 2 * 640 + 8)
     drawn = np.abs(picture.astype(int) - 128).max(axis=2) > 60
     assert drawn[:, :640].sum() > 100 and not drawn[:, 648 + 4:].any()
     rows, columns = np.nonzero(drawn[:, :640])  # the box from 10 to 59, scaled by 640 / 1200, and its label
     assert 2 <= columns.min() <= 7 and rows.max() < 60
-    best = cv2.imread(str(folder / 'best_0.jpg'))
+    best = cv2.imread(str(written / 'best_0.jpg'))
     assert (np.abs(best.astype(int) - 128).max(axis=2) > 60)[:, 652:].sum() > 100
 
 
@@ -150,9 +157,10 @@ def test_confusion_matrix_without_a_font_for_a_name(tmp_path, monkeypatch, recwa
     assert not [warning for warning in recwarn if 'Glyph' in str(warning.message)]
 
 
+@pytest.mark.slow
 def test_a_browser_shows_it_all_without_network(written, browser, tmp_path):
     folder = tmp_path / 'moved'  # a report may be moved
-    shutil.copytree(str(written[0]), str(folder))
+    shutil.copytree(str(written), str(folder))
     page = folder / 'report.html'
     page.write_text(page.read_text(encoding='utf-8') + '''<script>addEventListener("load", () => { document.title +=
         " shown " + [...document.images].filter(image => image.naturalWidth > 100).length }) </script>''',

@@ -1,1 +1,1 @@
-"""An exported detector without MXNet: ONNX runtimes, a web service, live video."""
+"""A detector in use, without MXNet if it is exported: ONNX runtimes, a web service, video."""

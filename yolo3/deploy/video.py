@@ -1,4 +1,4 @@
-"""Frames as they come: from a camera, a stream or a video file, read by a thread while the one before is looked at."""
+"""Frames of a camera, a stream or a video file, which a thread reads ahead; and the window or video that shows them."""
 import collections
 import contextlib
 import os
@@ -12,8 +12,8 @@ import cv2
 
 from yolo3.cli import UserError
 
-PATIENCE = 2  # seconds for a read to end; that of a stream which has stopped takes up to 30
-OVER = 30  # frames that the frame rate is a mean over
+PATIENCE = 2  # seconds to wait for the reading thread: a stream that has stopped blocks it for up to 30
+AVERAGED = 30  # frames that the frame rate is a mean over
 
 
 def open_source(source):
@@ -22,15 +22,14 @@ def open_source(source):
         raise UserError('--source %s: no such file; 0 is the first camera, rtsp://... a stream' % source)
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
-        raise UserError('--source %s: cannot be opened: no camera, video or stream that this OpenCV can read' % source)
+        raise UserError('--source %s: cannot open it: not a camera, video or stream that this OpenCV can read' % source)
     return capture
 
 
 def frames(capture, newest=False):
-    """The frames of a cv2.VideoCapture, (H, W, 3) uint8 RGB; to be closed where not all are taken.
+    """Yield the frames of a cv2.VideoCapture, (H, W, 3) uint8 RGB. Close it if you do not take all.
 
-    A thread reads ahead: one frame, or where `newest` as many as come, of which only the last is kept: a camera does
-    not wait.
+    A thread reads one frame ahead. With `newest` it reads all that come and keeps the last: a camera does not wait.
     """
     waiting, stopped = queue.Queue(maxsize=1), threading.Event()
 
@@ -59,24 +58,24 @@ def frames(capture, newest=False):
             frame = waiting.get()
     finally:
         stopped.set()
-        forget()  # the thread may wait for room
+        forget()  # the thread may be waiting for room
         thread.join(PATIENCE)
 
 
 def has_window():
-    """Whether OpenCV can show a window here. Where it cannot, it may end the process: so another one tries."""
+    """Whether OpenCV can open a window here. Another process tries, as a failure may end the process."""
     return not subprocess.run([sys.executable, '-c', 'import cv2; cv2.namedWindow("probe")'],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
 
 
-class Rate:
-    """Frames a second, over the last ones."""
+class FrameRate:
+    """Frames per second, a mean over the last AVERAGED ones."""
 
     def __init__(self):
-        self._times = collections.deque(maxlen=OVER)
+        self._times = collections.deque(maxlen=AVERAGED)
 
     def tick(self):
-        """Count a frame in. Returns the rate, 0 before the second."""
+        """Count one frame. Returns the rate, 0 at the first."""
         self._times.append(time.monotonic())
         passed = self._times[-1] - self._times[0]
         return (len(self._times) - 1) / passed if passed else 0.
@@ -92,33 +91,33 @@ def write_rate(image, rate):
 
 
 class Window:
-    """Frames shown in a window until it is closed or q or Escape is pressed; `rate` frames a second, 0 at once."""
+    """Shows frames in a window until it is closed, or q or Escape pressed; `rate` frames per second, 0: at once."""
 
     def __init__(self, name, rate=0):
         self._name, self._pause, self._due = name, 1 / rate if rate else 0, 0
         cv2.namedWindow(name, cv2.WINDOW_NORMAL)
 
     def show(self, image):
-        """Show `image`, BGR. Returns whether to go on."""
+        """Show `image`, BGR. Returns whether to continue."""
         cv2.imshow(self._name, image)
         key = cv2.waitKey(max(1, round(1000 * (self._due - time.monotonic()))))
         self._due = max(self._due, time.monotonic()) + self._pause
         return key & 0xff not in (ord('q'), 27) and cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) >= 1
 
     def close(self):
-        """Take the window away."""
+        """Close the window."""
         cv2.destroyWindow(self._name)
 
 
 class Recording:
-    """Frames written by a cv2.VideoWriter of `rate` frames a second; where `timed`, so that it plays as it happened."""
+    """Writes frames by a cv2.VideoWriter of `rate` frames per second; if `timed`, it plays at the speed they came."""
 
     def __init__(self, writer, rate, timed):
         self._writer, self._rate, self._timed = writer, rate, timed
         self._start, self._written = None, 0
 
     def show(self, image):
-        """Write `image`, BGR, as often as its time needs. Returns True: go on."""
+        """Write `image`, BGR, as often as its time requires. Returns True: continue."""
         self._start = self._start or time.monotonic()
         due = (time.monotonic() - self._start) * self._rate if self._timed else self._written
         while self._written <= due:
@@ -127,5 +126,5 @@ class Recording:
         return True
 
     def close(self):
-        """Make what was written playable."""
+        """Finish the file."""
         self._writer.release()

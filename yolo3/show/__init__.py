@@ -1,1 +1,1 @@
-"""What people look at: boxes drawn on images, and the evaluation report."""
+"""What people look at: annotated images and videos, and the evaluation report."""

@@ -12,28 +12,28 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 FONT = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-SEED = 50755  # of 60000 tried, the one that sets the classes of VOC, BCCD and the digits furthest apart
+SEED = 50755  # spreads the colours of VOC's classes, BCCD's and the digits apart; any other works, less well
 
 
 def draw(image, detections):
     """Return a copy of `image` with `detections` drawn on it, the best on top.
 
     image: (H, W, 3) uint8, RGB. detections: list of {'class': str, 'score': 0..1, 'box': (xmin, ymin, xmax, ymax)},
-    boxes in the image's pixels; 'score' may be missing. A label that finds no place beside the better ones' is left
-    out; its box is drawn.
+    boxes in the image's pixels; 'score' may be missing. A label is left out if the labels of better detections leave
+    no place for it; its box is still drawn.
     """
     image = np.array(image, order='C')
     height, width = image.shape[:2]
     size = max(10, round((height * width) ** 0.5 / 40))
     line = max(1, round(size / 7))
-    rim = (line + 1) // 3  # dark, so that no background swallows a box
+    rim = (line + 1) // 3  # dark, so that a box shows on any background
     best_first = sorted(detections, key=lambda detection: -detection.get('score', 1))
-    boxes = [frame(detection['box'], line, width, height) for detection in best_first]
+    boxes = [outline(detection['box'], line, width, height) for detection in best_first]
     for detection, (xmin, ymin, xmax, ymax) in reversed(list(zip(best_first, boxes))):
         fill = colour(detection['class'])
         cv2.rectangle(image, (xmin, ymin), (xmax, ymax), tuple(value // 4 for value in fill), line + 2 * rim)
         cv2.rectangle(image, (xmin, ymin), (xmax, ymax), fill, line)
-    taken, room = [], height * width / 3  # a small image full of labels would show nothing else
+    taken, room = [], height * width / 3  # or labels could cover a small image
     for detection, box in zip(best_first, boxes):
         score = round(detection['score'], 2) if 'score' in detection else None
         plate = label(detection['class'], score, size, width)
@@ -47,15 +47,15 @@ def draw(image, detections):
     return image
 
 
-def frame(box, line, width, height):
-    """`box` as whole pixels such that its outline, `line` pixels wide, lies inside the image as far as it has room."""
+def outline(box, line, width, height):
+    """`box` in whole pixels, moved so that its outline, `line` pixels wide, lies inside the image."""
     edge = line // 2
     xmin, ymin, xmax, ymax = (int(round(value)) for value in box)
     return max(xmin, edge), max(ymin, edge), min(xmax, width - 1 - edge), min(ymax, height - 1 - edge)
 
 
 def place(plate, box, line, image_shape, taken):
-    """Where a label fits beside its box without hiding one of `taken`: its corner (x, y), or None."""
+    """The corner (x, y) where a label fits at its box without hiding one of the labels `taken`, or None."""
     rows, columns = plate.shape[:2]
     height, width = image_shape[:2]
     xmin, ymin, xmax, ymax = box
@@ -72,7 +72,7 @@ def place(plate, box, line, image_shape, taken):
 
 @functools.lru_cache(maxsize=None)
 def colour(name):
-    """The (red, green, blue) 0..255 of class `name`: the same in every run and every dataset, in any case."""
+    """The (red, green, blue), 0..255, of class `name`: the same in every run and data set, in upper or lower case."""
     code = zlib.crc32(name.lower().encode('utf-8'), SEED)
     hue, light = math.radians(code % 360), (48, 66, 84)[code // 360 % 3]
     lab = np.float32([[[light, 62 * math.cos(hue), 62 * math.sin(hue)]]])  # equal steps look equally different
@@ -82,7 +82,7 @@ def colour(name):
 
 @functools.lru_cache(maxsize=256)
 def label(name, score, size, width):
-    """A filled plate (h, w, 3) uint8: `name` and any `score`, letters `size` pixels high, smaller to fit `width`."""
+    """A filled plate (h, w, 3) uint8: `name` and `score`, if any, `size` pixels high, smaller to fit `width`."""
     file = font_file(name)
     text = name if file else name.encode('unicode_escape').decode()
     if score is not None:
@@ -102,11 +102,11 @@ def label(name, score, size, width):
 
 @functools.lru_cache(maxsize=None)
 def font_file(text):
-    """A font file that has every character of `text` and the digits, or None where this machine has none."""
+    """A font file that has every character of `text` and the digits; None if this machine has none."""
     needed = {ord(character) for character in text + ' .0123456789'}
     for file in fonts():
         try:
-            ImageFont.truetype(file, 16)  # refuses fonts that cannot be scaled, such as coloured emoji
+            ImageFont.truetype(file, 16)  # raises for fonts that cannot be scaled, such as coloured emoji
             if needed <= set(FT2Font(file).get_charmap()):
                 return file
         except (OSError, RuntimeError):
@@ -115,6 +115,6 @@ def font_file(text):
 
 
 def fonts():
-    """Paths of font files: the one that comes with Matplotlib, then this machine's."""
+    """Paths of font files: the one that Matplotlib brings, then this machine's."""
     yield FONT
     yield from sorted(findSystemFonts())

@@ -1,4 +1,4 @@
-"""A page to look at of what a detector gets right and wrong: curves, a confusion matrix, best and worst images."""
+"""An HTML page that shows what a detector gets right and wrong: curves, a confusion matrix, best and worst images."""
 import html
 import math
 import os
@@ -8,15 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from yolo3.show.draw import FONT, draw, font_file
 from yolo3.atomic import replacing
 from yolo3.boxes import iou
-from yolo3.metrics import VOCMetric
+from yolo3.metrics import BOTH_ENDS, VOC_IOU, VOCMetric, measure
+from yolo3.show.draw import FONT, draw, font_file
 
-IOU = 0.5  # from where on a detection is of an object
-SHOWN = 6  # best and worst images, each
-LONGEST = 640  # pixels of a shown image's longer side
-MOST_NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
+SHOWN = 6  # best images, and as many worst ones
+LONGEST = 640  # pixels of the longer side of a shown image
+MOST_NUMBERED = 30  # up to this many classes a confusion matrix has room for its numbers
 
 PAGE = '''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -32,12 +31,12 @@ td { padding: 0.1em 1em 0.1em 0; } td + td { text-align: right; }
 <p>%(facts)s</p>
 <div class="values"><table>%(values)s</table></div>
 <h2>Precision and recall</h2>
-<p>At IoU %(iou)g. AP is the area under the falling envelope of the curve; the dot is at score %(threshold)g.</p>
+<p>At IoU %(iou)g. AP is the area under the curve made to fall; the dot marks score %(threshold)g.</p>
 <div class="grid">%(curves)s</div>
 <h2>Confusion matrix</h2>
-<p>Detections that score %(threshold)g or more. Each goes with at most one object that it overlaps by %(iou)g or more,
-of its own class first. What is labelled and not found is found as background, what is found and not labelled is
-labelled background. The shade is the share of the row.</p>
+<p>Detections that score %(threshold)g or more. Each is matched with at most one object that it overlaps by %(iou)g or
+more, preferably of its own class. A missed object counts as found as background; a detection without an object counts
+as labelled background. The shade is the share of the row.</p>
 <img src="confusion.png" alt="Confusion matrix">
 <h2>Best images</h2>
 <p>Labels on the left, detections that score %(threshold)g or more on the right.</p>
@@ -48,45 +47,44 @@ labelled background. The shade is the share of the row.</p>
 '''
 
 
-def write(folder, title, facts, dataset, detections, values, threshold):
+def write(folder, title, facts, metric, values, threshold):
     """Write report.html and its pictures into `folder`, which exists.
 
-    title, facts: texts for the top of the page. detections: all those of a metric of `yolo3.metrics`, values: its
-    numbers. threshold: the least score, 0..1, that counts in the confusion matrix and is drawn.
+    title, facts: texts for the top of the page. metric: a metric of `yolo3.metrics` that has all detections; values:
+    its numbers. threshold: the lowest score, 0..1, in the confusion matrix and on the pictures.
     """
+    images = metric.images
     shown = [(index, *[part[scores >= threshold] for part in (ids, scores, boxes)])
-             for index, ids, scores, boxes in detections]
-    matrices = [confusion(dataset.label(index), ids, boxes, len(dataset.classes)) for index, ids, _, boxes in shown]
-    draw_confusion(os.path.join(folder, 'confusion.png'), sum(matrices), dataset.classes)
-    ranked = rank(matrices)
-    best, worst = ranked[::-1][:SHOWN], ranked[:max(0, len(ranked) - SHOWN)][:SHOWN]
+             for index, ids, scores, boxes in metric.detections]
+    matrices = [confusion(images, index, ids, boxes) for index, ids, _, boxes in shown]
+    draw_confusion(os.path.join(folder, 'confusion.png'), sum(matrices), images.classes)
+    order = worst_first(matrices)
+    best, worst = order[::-1][:SHOWN], order[:max(0, len(order) - SHOWN)][:SHOWN]
     page = PAGE % {
-        'title': html.escape(title), 'facts': html.escape(facts), 'iou': IOU, 'threshold': threshold,
+        'title': html.escape(title), 'facts': html.escape(facts), 'iou': VOC_IOU, 'threshold': threshold,
         'values': ''.join('<tr><td>%s</td><td>%s</td></tr>' % (
             html.escape(name), 'none' if math.isnan(value) else '%.4f' % value) for name, value in values.items()),
-        'curves': ''.join(curves(folder, dataset, detections, threshold)),
-        'best': ''.join(pictures(folder, 'best', dataset, [(shown[i], matrices[i]) for i in best])),
-        'worst': ''.join(pictures(folder, 'worst', dataset, [(shown[i], matrices[i]) for i in worst]))}
-    with replacing(os.path.join(folder, 'report.html')) as temporary:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(page)
+        'curves': ''.join(curves(folder, metric, threshold)),
+        'best': ''.join(pictures(folder, 'best', images, [(shown[i], matrices[i]) for i in best])),
+        'worst': ''.join(pictures(folder, 'worst', images, [(shown[i], matrices[i]) for i in worst]))}
+    with replacing(os.path.join(folder, 'report.html')) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+        file.write(page)
 
 
-def confusion(label, ids, boxes, class_count):
-    """The confusion matrix of one image: [labelled class, detected class], the last of each being background.
+def confusion(images, index, ids, boxes):
+    """The confusion matrix [labelled class, detected class] of one image; the last row and column are background.
 
-    label: (n, 5 or 6) as of `yolo3.data.datasets`; objects marked difficult and what is found of them do not count.
+    ids (n,), boxes (n, 4): its detections. Objects marked difficult, and what detects them, do not count.
     """
-    matrix = np.zeros((class_count + 1, class_count + 1), int)
+    label, difficult = images.label(index), images.difficult(index)
     classes = label[:, 4].astype(int)
-    difficult = label[:, 5] > 0 if label.shape[1] > 5 else np.zeros(len(label), bool)
-    ends = np.array([0, 0, 1, 1])  # both ends of a box are included
-    overlaps = iou(label[:, :4] + ends, boxes + ends)
-    # An object that is also found as another class is found right all the same.
+    matrix = np.zeros((len(images.classes) + 1,) * 2, int)
+    overlaps = iou(label[:, :4] + BOTH_ENDS, boxes + BOTH_ENDS)
+    # An object that is also detected as another class still counts as right.
     order = np.argsort(-(overlaps + (classes[:, None] == ids)), axis=None, kind='stable')
     free, missed = np.ones(len(ids), bool), np.ones(len(label), bool)
     for row, column in zip(*np.unravel_index(order, overlaps.shape)):
-        if missed[row] and free[column] and overlaps[row, column] >= IOU:
+        if missed[row] and free[column] and overlaps[row, column] >= VOC_IOU:
             missed[row] = free[column] = False
             if not difficult[row]:
                 matrix[classes[row], ids[column]] += 1
@@ -95,27 +93,26 @@ def confusion(label, ids, boxes, class_count):
     return matrix
 
 
-def rank(matrices):
-    """The places of images' confusion `matrices`, the worst F1 first, without images that have nothing on them."""
-    def key(place):
-        right, wrong, missed = count(matrices[place])
+def worst_first(matrices):
+    """The positions of confusion `matrices`, the worst F1 first, without images that have nothing on them."""
+    def quality(position):
+        right, wrong, missed = count(matrices[position])
         return 2 * right / (2 * right + wrong + missed), right, -wrong - missed
-    return sorted((place for place, matrix in enumerate(matrices) if matrix.any()), key=key)
+    return sorted((position for position, matrix in enumerate(matrices) if matrix.any()), key=quality)
 
 
 def count(matrix):
-    """How many detections are right, how many wrong, and how many objects are missed, in a confusion matrix."""
+    """The numbers of right detections, wrong detections and missed objects in a confusion matrix."""
     right = np.trace(matrix)
     return right, matrix[:, :-1].sum() - right, matrix[:-1].sum() - right
 
 
-def curves(folder, dataset, detections, threshold):
+def curves(folder, metric, threshold):
     """Draw the precision-recall curve of each class that has objects; yields HTML."""
-    metric = VOCMetric(dataset, eleven_points=False)
-    metric.detections = detections
-    values = metric.get()
-    ids, scores = [np.concatenate([found[part] for found in detections]) for part in (1, 2)]
-    for number, (name, (recall, precision)) in enumerate(zip(dataset.classes, metric.curves())):
+    voc = VOCMetric(metric.images, eleven_points=False)
+    values = measure(voc, metric.detections)
+    ids, scores = [np.concatenate([found[part] for found in metric.detections]) for part in (1, 2)]
+    for number, (name, (recall, precision)) in enumerate(zip(metric.images.classes, voc.curves())):
         if recall is None:
             yield figure('', html.escape(name) + ': no objects', 'curve')
             continue
@@ -137,13 +134,13 @@ def draw_confusion(path, matrix, classes):
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
     names = [*classes, 'background']
-    files = [font_file(name) for name in names]  # in any script, as far as there is a font
+    files = [font_file(name) for name in names]  # a name in any script, if there is a font for it
     for axis in axes.xaxis, axes.yaxis:
         axis.set_ticks(range(len(names)), [name if file else name.encode('unicode_escape').decode()
                                 for name, file in zip(names, files)])
         for text, file in zip(axis.get_ticklabels(), files):
             text.set_fontproperties(FontProperties(fname=file or FONT))
-            text.set_parse_math(False)  # '$' is no formula
+            text.set_parse_math(False)  # a '$' in a name starts no formula
     axes.tick_params(axis='x', rotation=90)
     if len(classes) <= MOST_NUMBERED:
         for row, column in np.argwhere(matrix):
@@ -152,24 +149,24 @@ def draw_confusion(path, matrix, classes):
     image.savefig(path)
 
 
-def pictures(folder, kind, dataset, found):
-    """Draw images, labels on the left and detections on the right; yields HTML. found: (detections, matrix) of each."""
+def pictures(folder, kind, images, found):
+    """Draw images, labels on the left, detections on the right; yields HTML. found: (detections, matrix) of each."""
     for number, ((index, ids, scores, boxes), matrix) in enumerate(found):
-        image = dataset.image_file(index).pixels()
+        image = images.image_file(index).pixels()
         scale = min(1, LONGEST / max(image.shape[:2]))
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        labels = [{'class': dataset.classes[int(row[4])], 'box': row[:4] * scale} for row in dataset.label(index)]
-        detections = [{'class': dataset.classes[id_], 'score': score, 'box': box * scale}
+        labels = [{'class': images.classes[int(row[4])], 'box': row[:4] * scale} for row in images.label(index)]
+        detections = [{'class': images.classes[id_], 'score': score, 'box': box * scale}
                       for id_, score, box in zip(ids, scores, boxes)]
         gap = np.full((image.shape[0], 8, 3), 255, np.uint8)
         both = cv2.hconcat([draw(image, labels), gap, draw(image, detections)])
         name = '%s_%d.jpg' % (kind, number)
         cv2.imencode('.jpg', cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1].tofile(os.path.join(folder, name))
-        source = html.escape(os.path.basename(dataset.image_path(index)))
+        source = html.escape(os.path.basename(images.image_path(index)))
         yield figure(name, '%s: %d right, %d wrong, %d missed' % (source, *count(matrix)))
 
 
 def figure(picture, caption, kind=''):
-    """HTML of a picture of the folder, '' for none, and its caption, which is HTML."""
+    """HTML of a picture in the folder ('': none) and its caption, which is HTML."""
     return '<figure class="%s">%s<figcaption>%s</figcaption></figure>\n' % (
         kind, picture and '<img src="%s" alt="">' % picture, caption)

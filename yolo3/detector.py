@@ -1,0 +1,58 @@
+"""A trained detector from its file, .params or .onnx, behind one interface, and the flags that name it.
+
+Both kinds (`yolo3.detect.MXNetDetector`, `yolo3.deploy.runtimes.ONNXDetector`) have
+    info: dict with at least network, classes (names), anchors, data_shape (pixels) and dataset ('voc' | 'coco');
+    detect(images, size): images, a list of (H, W, 3) uint8 RGB arrays -> for each its (ids (n,), scores (n,),
+        boxes (n, 4)), the best score first, boxes as corners in the image's own pixels and clipped to it;
+    loaders(images, sizes, batch_size, num_workers): for each input size, pixels, the batches of a data set;
+    evaluate(batches, metric, size): the values of a metric of `yolo3.metrics` over one of these.
+An .onnx file needs neither MXNet nor GluonCV.
+"""
+from yolo3.boxes import SCORE_FLOOR
+from yolo3.cli import UserError, comma_list
+from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
+
+
+def add_params_flags(parser, kinds='.params'):
+    """The flags that name the detector's file, of one of the `kinds`, and what the sidecar of a .params file says."""
+    add = parser.add_argument
+    add('--params', '--pretrained', dest='params', required=True, metavar='FILE',
+        help='%s file of the detector' % kinds)
+    add('--network', default='', help='backbone of a .params file without sidecar; default: mobilenet1_0')
+    add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
+        help='form of the data set, voc or coco; gives the classes of a .params file without sidecar')
+    add('--classes', default='', metavar='A,B,C', help='class names of a .params file without sidecar')
+
+
+def add_detector_flags(parser):
+    """The flags of `open_detector`."""
+    add_params_flags(parser, '.params or .onnx')
+    add = parser.add_argument
+    add('--gpus', default=None, metavar='0,1', help="GPUs to use; '' is the CPU; default: GPU 0 if there is one")
+    add('--backend', default='', choices=BACKENDS,
+        help='runtime of an .onnx file, on the CPU; default: %s' % BACKENDS[0])
+
+
+def open_detector(args, score_floor=SCORE_FLOOR):
+    """The detector that the flags of `add_detector_flags` name. Raises UserError.
+
+    score_floor: boxes that score less, 0..1, take no part in NMS.
+    """
+    if is_exported(args.params):
+        if args.gpus:
+            raise UserError('--gpus %s: .onnx files run on the CPU only' % args.gpus)
+        return ONNXDetector(args.params, args.backend, score_floor)
+    if args.backend:
+        raise UserError('--backend %s is for .onnx files, not for %s' % (args.backend, args.params))
+    # Imported here because an .onnx file needs no MXNet.
+    from yolo3.detect import MXNetDetector
+    from yolo3.devices import contexts
+    from yolo3.weights import load_detector
+    devices = contexts(args.gpus)
+    return MXNetDetector(*load_detector(args.params, args.network, args.dataset, comma_list(args.classes)), devices,
+                         score_floor)
+
+
+def is_exported(path):
+    """Whether `path` names an .onnx file, as opposed to .params."""
+    return path.lower().endswith('.onnx')

@@ -1,0 +1,137 @@
+"""Images, videos and streams with detections drawn on them: a file in, an annotated file out.
+
+`detect` is everywhere a function: an image (H, W, 3) uint8 RGB -> [{'class', 'score', 'box'}], what `draw` takes.
+"""
+import contextlib
+import os
+import sys
+
+import cv2
+from tqdm import tqdm
+
+from yolo3 import log
+from yolo3.atomic import replacing
+from yolo3.cli import UserError
+from yolo3.data.images import ImageFile
+from yolo3.deploy import video
+from yolo3.show.draw import draw
+
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png')  # kept; other pictures are written as .jpg
+VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
+USUAL_RATE = 25  # frames per second, if a source does not say
+
+
+class OutputFolder:
+    """Names in the folder `path`: each only once, and never the name of one of the files `inputs`."""
+
+    def __init__(self, path, inputs):
+        self._path = path
+        self._taken = set(map(os.path.realpath, inputs))
+
+    def name(self, source, extension):
+        """Where the annotated file `source` goes: its base name with `extension`, with a number if that is taken."""
+        base = os.path.splitext(os.path.basename(source))[0]
+        number, target = 1, os.path.join(self._path, base + extension)
+        while os.path.realpath(target) in self._taken:
+            number += 1
+            target = os.path.join(self._path, '%s_%d%s' % (base, number, extension))
+        self._taken.add(os.path.realpath(target))
+        return target
+
+
+def annotate_image(path, detect, folder):
+    """Draw the detections in the image file `path` into the OutputFolder `folder`.
+
+    Returns a list of one record: {'file', 'width', 'height', 'picture', 'detections'}. Raises UserError.
+    """
+    image = ImageFile(path).pixels()
+    detections = detect(image)
+    extension = os.path.splitext(path)[1]
+    target = folder.name(path, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
+    with replacing(target) as temporary:
+        cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1].tofile(temporary)
+    print_detections(path, detections)
+    return [{'file': path, 'width': image.shape[1], 'height': image.shape[0], 'picture': target,
+             'detections': detections}]
+
+
+def annotate_video(path, detect, folder):
+    """As `annotate_image` for a video file, without its sound: the same frame rate, and a record for each frame."""
+    capture = cv2.VideoCapture(path)
+    rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    records, writer = [], None
+    try:
+        with log.bar(max(0, count) or None, os.path.basename(path), 'frame') as bar, \
+                contextlib.closing(video.frames(capture)) as frames:
+            for number, frame in enumerate(frames):
+                height, width = frame.shape[:2]
+                if not writer:
+                    writer, target = open_writer(path, folder, rate if rate > 0 else USUAL_RATE, (width, height))
+                detections = detect(frame)
+                writer.write(annotated(frame, detections))
+                print_detections('%s:%d' % (path, number), detections)
+                records.append({'file': path, 'frame': number, 'width': width, 'height': height, 'picture': target,
+                                'detections': detections})
+                bar.update()
+    finally:
+        if writer:
+            writer.release()  # so that the frames written so far can be played, even after Ctrl-C
+    if not records:
+        raise UserError('cannot read video %s: not a video, or of a kind that this OpenCV cannot decode' % path)
+    return records
+
+
+def annotate_stream(source, detect, out_dir):
+    """Draw the detections and the frame rate on the frames of --source as they come.
+
+    They go into a window or, if this machine has none, into a video in `out_dir`. Raises UserError.
+    """
+    capture = video.open_source(source)
+    is_file = os.path.exists(source) and not source.isdigit()
+    name = source if is_file else 'live'  # an address may contain a password
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 0 < rate < 1000 else USUAL_RATE  # some cameras do not know theirs
+    measured, screen, has_window = video.FrameRate(), None, video.has_window()
+    try:
+        with contextlib.closing(video.frames(capture, newest=not is_file)) as frames:
+            for number, frame in enumerate(frames):
+                if not screen and has_window:
+                    screen = video.Window(name, rate if is_file else 0)
+                elif not screen:
+                    writer, target = open_writer(name, OutputFolder(out_dir, [source]), rate, frame.shape[1::-1])
+                    screen = video.Recording(writer, rate, timed=not is_file)
+                    print('no display here: writing to %s' % target, file=sys.stderr)
+                detections = detect(frame)
+                print_detections('%s:%d' % (name, number), detections)
+                drawn = annotated(frame, detections)
+                video.write_rate(drawn, measured.tick())
+                if not screen.show(drawn):
+                    break
+    finally:
+        if screen:
+            screen.close()
+    if not screen:
+        raise UserError('--source %s: no frame came' % source)
+
+
+def annotated(image, detections):
+    """`image` with its detections drawn, as OpenCV takes it: BGR."""
+    return cv2.cvtColor(draw(image, detections), cv2.COLOR_RGB2BGR)
+
+
+def print_detections(name, detections):
+    """Print a line for each detection: file, class, score and box, separated by tabs."""
+    write = tqdm.write if sys.stderr.isatty() else print  # in a log file the bar need not be redrawn
+    for found in detections:
+        box = ' '.join('%.1f' % side for side in found['box'])
+        write('%s\t%s\t%.3f\t%s' % (name, found['class'], found['score'], box))
+
+
+def open_writer(source, folder, rate, size):
+    """A cv2.VideoWriter for frames of `size`, (width, height), and the file it writes. Raises UserError."""
+    for extension, code in ('.mp4', 'mp4v'), ('.avi', 'MJPG'):
+        target = folder.name(source, extension)
+        writer = cv2.VideoWriter(target, cv2.VideoWriter_fourcc(*code), rate, size)
+        if writer.isOpened():
+            return writer, target
+    raise UserError('%s: this OpenCV can write videos neither as MPEG-4 nor as Motion JPEG' % source)
