@@ -16,7 +16,8 @@ from small_sets import box, coco, picture, rows, write
 @pytest.fixture
 def crowded(data, tmp_path):
     """coco-mini's train split with every 7th annotation a crowd, the first three images only crowds; and its root."""
-    content = json.load(open(os.path.join(data, 'coco-mini', 'annotations', 'instances_train2017.json')))
+    with open(os.path.join(data, 'coco-mini', 'annotations', 'instances_train2017.json')) as file:
+        content = json.load(file)
     first = sorted({annotation['image_id'] for annotation in content['annotations']})[:3]
     for i, annotation in enumerate(content['annotations']):
         annotation['iscrowd'] = int(i % 7 == 0 or annotation['image_id'] in first)

@@ -1,6 +1,5 @@
 """What VOC and COCO data sets share: classes, images, labels, and the account of what is left out."""
 import json
-import os
 import pickle
 import shutil
 

@@ -149,7 +149,7 @@ for opened in open_train, open_val:
 assert not {'mxnet', 'gluoncv'} & set(sys.modules)
 '''
     lines = subprocess.run([sys.executable, '-c', code, *roots], cwd=ROOT, check=True, stdout=subprocess.PIPE,
-                           universal_newlines=True).stdout.splitlines()
+                           text=True).stdout.splitlines()
     digests = [open_val('voc', roots[0], ['cat'], ['2007_train']).digest(),
                open_val('coco', roots[1], None, ['instances_train']).digest()]
     assert lines == ['%s %s ndarray (32, 32, 3) (0, 100, 80)' % pair

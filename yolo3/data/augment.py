@@ -3,6 +3,8 @@
 GluonCV's YOLO3DefaultTrainTransform processes the whole image, in float32, at every step. Here expansion and crop are
 one rectangle, the `view`, so that only the pixels that remain are processed, in uint8.
 """
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -28,6 +30,14 @@ CROP_TRIALS = 50
 CROP_SCALES = (0.3, 1)
 
 
+class Distortion(NamedTuple):
+    """What is drawn at random for one sample."""
+    colour: np.ndarray  # (3, 4) matrix for RGB, or None
+    view: tuple  # (left, top, width, height) in pixels of the image
+    interpolation: int  # OpenCV's number, 0 to 4
+    flip: bool  # left to right
+
+
 def augment(image, label, size, generator):
     """A training sample with its parameters drawn from `generator`, a numpy.random.Generator.
 
@@ -39,7 +49,7 @@ def augment(image, label, size, generator):
     view, label = draw_view(generator, label, image.width, image.height)
     interpolation = int(generator.integers(5))
     flip = generator.random() < 0.5
-    return render(image, label, size, colour, view, interpolation, flip)
+    return render(image, label, size, Distortion(colour, view, interpolation, flip))
 
 
 def draw_colour(generator):
@@ -118,13 +128,12 @@ def draw_crops(generator, boxes, left, top, width, height):
     return [(left, top, width, height)] + [tuple(crop) for crop in chosen.tolist()]
 
 
-def render(image, label, size, colour, view, interpolation, flip):
-    """What `augment` returns, for the parameters drawn.
+def render(image, label, size, distortion):
+    """What `augment` returns, for a Distortion and the label of the boxes in its view.
 
-    colour: a (3, 4) matrix or None; view: (left, top, width, height) in pixels of the image; interpolation: OpenCV's
-    number, 0 to 4. If the view has several times the pixels of the result, the image is decoded at reduced scale.
+    If the view has several times the pixels of the result, the image is decoded at reduced scale.
     """
-    left, top, width, height = view
+    left, top, width, height = distortion.view
     reduction = next((reduction for reduction in (8, 4, 2) if min(width, height) >= reduction * size), 1)
     pixels = image.pixels(reduction)
     rows, columns = pixels.shape[:2]
@@ -134,19 +143,19 @@ def render(image, label, size, colour, view, interpolation, flip):
                       ((left, across), (top, down), (left + width, across), (top + height, down))]
     inside = pixels[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)]
     if inside.size:
-        if colour is not None:
-            inside = cv2.transform(inside, colour)
+        if distortion.colour is not None:
+            inside = cv2.transform(inside, distortion.colour)
         margins = max(-y0, 0), max(y1 - rows, 0), max(-x0, 0), max(x1 - columns, 0)
         if any(margins):
             inside = cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=FILL)
-        result = cv2.resize(inside, (size, size), interpolation=interpolation)
+        result = cv2.resize(inside, (size, size), interpolation=distortion.interpolation)
     else:
         result = np.full((size, size, 3), FILL, 'uint8')
 
     label = label.astype(float)
     corner, extent = np.array([x0 / across, y0 / down] * 2), np.array([(x1 - x0) / across, (y1 - y0) / down] * 2)
     label[:, :4] = ((label[:, :4] - corner) * (size / extent)).clip(0, size)
-    if flip:
+    if distortion.flip:
         result = cv2.flip(result, 1)
         label[:, [0, 2]] = size - label[:, [2, 0]]
     return result, label
