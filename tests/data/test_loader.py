@@ -76,7 +76,7 @@ def test_without_augmentation_a_sample_is_its_image(images):
     loader = train_loader(images, sampler, augmented=False)
     batch = next(iter(loader)).images.asnumpy()
     for picture, spec in zip(batch, next(iter(sampler))):
-        np.testing.assert_array_equal(picture, resize(images[spec.index][0], 64))
+        np.testing.assert_array_equal(picture, resize(images.image_file(spec.index).pixels(), 64))
 
 
 def test_ten_batches_share_a_size_and_all_sizes_are_used():
