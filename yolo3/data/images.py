@@ -1,5 +1,6 @@
 """An image file: its size, and its pixels, at reduced scale if that is enough."""
 import io
+import warnings
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ BACKGROUND = 'white'  # behind transparent pixels, as in browsers; no annotator 
 # The EXIF tag, and what turns the image upright for each of its values: whether to transpose, then cv2.flip's code.
 ORIENTATION = 0x0112
 TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
+
+# Pillow warns about damaged metadata; if the image itself is damaged, it raises an error, which is reported.
+warnings.filterwarnings('ignore', module=r'PIL\.')
 
 
 class BadImage(UserError):
