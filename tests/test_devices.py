@@ -94,7 +94,7 @@ def test_devices_with_gpus(two_gpus):
 def test_each_process_of_a_host_has_the_gpu_of_its_turn(two_gpus):
     assert [devices.contexts('1,0', turn) for turn in (0, 1)] == [[mx.gpu(1)], [mx.gpu(0)]]
     assert devices.contexts('', 5) == [mx.cpu()]
-    with pytest.raises(UserError, match='--gpus 1,0: names none for process 3'):
+    with pytest.raises(UserError, match='--gpus 1,0 lists 2 GPUs, but this host runs 3 processes'):
         devices.contexts('1,0', 2)
 
 
