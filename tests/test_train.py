@@ -55,6 +55,16 @@ def straight(squares, tmp_path_factory):
     return folder
 
 
+def stopped(flags, words, signum):
+    """The exit code of a training that is sent a signal once its log has a line with these words."""
+    with subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)], stderr=subprocess.PIPE,
+                          text=True) as process:
+        next(line for line in process.stderr if words in line)
+        process.send_signal(signum)
+        process.stderr.read()
+        return process.wait(60)
+
+
 def test_files_are_the_originals_with_sidecars(straight):
     prefix = 'yolo3_mobilenet0_25_voc'
     names = set(os.listdir(straight))
@@ -87,14 +97,7 @@ def test_log_reads_like_the_originals(straight):
 def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
              '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '4')
-    process = subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)], cwd=ROOT,
-                               stderr=subprocess.PIPE, universal_newlines=True)
-    for line in process.stderr:  # stop it in the middle of the third epoch
-        if line.startswith('[Epoch 2][Batch 1]'):
-            process.send_signal(signal.SIGTERM)
-            break
-    process.stderr.read()
-    assert process.wait(60) == 143
+    assert stopped(flags, '[Epoch 2][Batch 1]', signal.SIGTERM) == 143  # in the middle of the third epoch
     result = run(SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
     assert re.search(r'Resume .* at epoch 2, batch [2-5]', result.stderr)
@@ -396,14 +399,7 @@ def test_fewer_images_a_batch_than_devices(monkeypatch):
 @pytest.mark.slow
 def test_sigint_during_validation_keeps_the_epoch(squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--save-prefix', str(tmp_path) + '/', '--epochs', '1')
-    process = subprocess.Popen([sys.executable, os.path.join(ROOT, SCRIPT), *map(str, flags)],
-                               stderr=subprocess.PIPE, universal_newlines=True)
-    for line in process.stderr:
-        if 'Training cost' in line:
-            process.send_signal(signal.SIGINT)
-            break
-    process.stderr.read()
-    assert process.wait(60) == 130
+    assert stopped(flags, 'Training cost', signal.SIGINT) == 130
     result = run(SCRIPT, *flags, '--resume', 'auto')
     assert result.returncode == 0, result.stderr
     assert 'Validation' in result.stderr and '[Batch' not in result.stderr
