@@ -31,8 +31,8 @@ def slow(*values, marks=()):
 
 
 @pytest.mark.parametrize('backend, count, batch_size', [
-    ('dist_sync', 2, 8), slow('dist_sync', 4, 7), slow('dist_sync_device', 2, 7),
-    slow('horovod', 2, 8, marks=[needs_horovod]), slow('horovod', 4, 7, marks=[needs_horovod])])
+    ('dist_sync', 2, 8), slow('dist_sync', 3, 7), slow('dist_sync_device', 2, 7),
+    slow('horovod', 2, 8, marks=[needs_horovod]), slow('horovod', 3, 7, marks=[needs_horovod])])
 def test_weights_equal_those_of_one_process(backend, count, batch_size, squares, tmp_path):
     before, one = steps(squares, flags(), batch_size, 10)
     many = after_steps(backend, count, squares, tmp_path, batch_size, 10, 'frozen', count - 1)
@@ -45,7 +45,7 @@ def test_weights_equal_those_of_one_process(backend, count, batch_size, squares,
 @pytest.mark.slow
 @both_backends
 def test_batch_norm_is_the_same_everywhere(backend, squares, tmp_path):
-    first, *others = after_steps(backend, 4, squares, tmp_path, 8, 10, 'normal')
+    first, *others = after_steps(backend, 3, squares, tmp_path, 8, 4, 'normal')
     for other in others:
         for name in first:
             np.testing.assert_array_equal(first[name], other[name], err_msg=name)
