@@ -12,7 +12,7 @@ def test_resize_equals_gluoncv():
     for shape in (60, 90), (300, 200), (60, 200):
         image = np.random.RandomState(0).randint(0, 256, shape + (3,)).astype('uint8')
         expected = imresize(mx.nd.array(image, dtype='uint8'), 128, 128, interp=9).asnumpy().astype(int)
-        # MXNet brings an OpenCV of its own: a level of 255 apart here and there.
+        # MXNet brings its own OpenCV: here and there a level of 255 apart.
         assert np.abs(resize(image, 128) - expected).max() <= 1
 
 

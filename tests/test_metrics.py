@@ -62,7 +62,7 @@ def devkit(dataset, detections, class_, eleven_points):
     """AP of one class as VOCevaldet.m and VOCap.m of VOC's development kit define it, loop for loop.
 
     detections: (index, ids, scores, boxes) of images. MATLAB's max passes over NaN and its sort keeps equal values in
-    place. Where all is NaN (all detections are of difficult objects), precision counts as 0.
+    place. If all is NaN (all detections are of difficult objects), precision counts as 0.
     """
     truth = {index: [row for row in dataset.label(index) if row[4] == class_] for index in range(len(dataset))}
     positives = sum(not row[5] for rows in truth.values() for row in rows)

@@ -50,7 +50,7 @@ class MXNetDetector:
 def prepare(net, score_floor=SCORE_FLOOR):
     """Set `net` up for detection: GluonCV's NMS settings, traced anew without the training part.
 
-    Returns what is to be called: `net` itself or, for another `score_floor` (0..1), its NMS around it: boxes that score
+    Returns the network to call: `net` itself or, for another `score_floor` (0..1), its NMS around it: boxes that score
     less neither come out nor suppress others.
     """
     net.set_nms(NMS_THRESH, NMS_TOPK)

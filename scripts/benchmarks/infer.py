@@ -71,7 +71,7 @@ def write_files(args, net, info, folder):
             model = onnx.load(args.int8)
             classes = next(json.loads(fact.value) for fact in model.metadata_props if fact.key == 'classes')
             cut_heads(model, paths['int8.onnx'])
-        except Exception as error:  # onnx raises errors of its own
+        except Exception as error:  # onnx raises its own errors
             raise UserError('--int8 %s is not a file of scripts/quantize_onnx.py: %r' % (args.int8, error))
         if classes != list(info['classes']):
             raise UserError('--int8 %s holds another network: give its .params file with --params' % args.int8)

@@ -1,4 +1,4 @@
-"""eval_yolo3.py and demo.py with .onnx files against the .params file, also where MXNet cannot be imported."""
+"""eval_yolo3.py and demo.py with .onnx files against the .params file, also without MXNet."""
 import functools
 import json
 import subprocess
@@ -23,6 +23,11 @@ VARIANTS = {'plain': {}, 'nms': {'nms': True}, 'bytes': {'uint8_input': True},
             'bytes-nms': {'nms': True, 'uint8_input': True}, 'heads': {'only_heads': True}}
 
 
+def slow(variant):
+    """A variant that takes its turn with the slow tests: the others pass through the same lines."""
+    return pytest.param(variant, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
     """{'params' or the variant: path} of one network."""
@@ -38,7 +43,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def without_mxnet(run_process, tmp_path):
-    """As `run_process`, but where importing MXNet or GluonCV fails."""
+    """As `run_process`, but importing MXNet or GluonCV fails."""
     for name in 'mxnet', 'gluoncv':
         (tmp_path / 'without').mkdir(exist_ok=True)
         (tmp_path / 'without' / (name + '.py')).write_text('raise ImportError("not here")')
@@ -50,7 +55,7 @@ def test_without_mxnet_it_cannot_be_imported(without_mxnet, files):
 
 
 @pytest.mark.parametrize('backend', runtimes.BACKENDS)
-@pytest.mark.parametrize('variant', ['plain', 'nms', 'bytes', 'bytes-nms'])
+@pytest.mark.parametrize('variant', ['plain', slow('nms'), slow('bytes'), 'bytes-nms'])
 def test_evaluation_prints_the_same(run, without_mxnet, files, squares, tmp_path, variant, backend):
     pytest.importorskip(backend)
     flags = ['--dataset-root', squares, '--val-splits', '2007_trainval', '-j', 1, '--gpus', '', '--json']
@@ -110,7 +115,7 @@ def test_coco_evaluation(run, without_mxnet, data, tmp_path):
 
 
 @pytest.mark.parametrize('backend', runtimes.BACKENDS)
-@pytest.mark.parametrize('variant', ['plain', 'nms', 'bytes'])
+@pytest.mark.parametrize('variant', ['plain', slow('nms'), slow('bytes')])
 def test_demo_finds_the_same(run, without_mxnet, files, tmp_path, variant, backend):
     pytest.importorskip(backend)
     cv2.imwrite(str(tmp_path / 'wide.png'), pictures((120, 300))[0])

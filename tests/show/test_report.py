@@ -56,7 +56,7 @@ HERE, NEARLY, HALF, THERE = (10, 10, 29, 29), (11, 10, 30, 29), (10, 10, 19, 29)
     # Exactly half, both ends included.
     ([(0, 0, HERE)], [(0, HALF)], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]),
     ([(0, 0, HERE)], [(0, (10, 10, 18.9, 29))], [[0, 0, 1], [0, 0, 0], [1, 0, 0]]),
-    # One object as the other class; twice; as both, where the right one counts though it overlaps less.
+    # One object as the other class; twice; as both: the right one counts though it overlaps less.
     ([(0, 0, HERE)], [(1, HERE)], [[0, 1, 0], [0, 0, 0], [0, 0, 0]]),
     ([(0, 0, HERE)], [(0, HERE), (0, NEARLY)], [[1, 0, 0], [0, 0, 0], [1, 0, 0]]),
     ([(0, 0, HERE)], [(1, HERE), (0, NEARLY)], [[1, 0, 0], [0, 0, 0], [0, 1, 0]]),

@@ -38,7 +38,7 @@ class ONNXDetector:
         except ImportError as error:
             raise UserError('--backend: Python has no module %s here: pip install -r requirements/deploy.txt'
                             % error.name)
-        except Exception as error:  # the runtimes raise errors of their own
+        except Exception as error:  # the runtimes raise their own errors
             raise UserError('%s is not a readable file of scripts/export_onnx.py: %s'
                             % (path, (str(error).strip() or type(error).__name__).splitlines()[0]))
         if 'boxes' not in outputs:

@@ -29,7 +29,7 @@ class OutputFolder:
         self._taken = set(map(os.path.realpath, inputs))
 
     def name(self, source, extension):
-        """Where the annotated file `source` goes: its base name with `extension`, with a number if that is taken."""
+        """The path of the annotated file `source`: its base name and `extension`, numbered if that is taken."""
         base = os.path.splitext(os.path.basename(source))[0]
         number, target = 1, os.path.join(self._path, base + extension)
         while os.path.realpath(target) in self._taken:
