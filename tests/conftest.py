@@ -48,14 +48,20 @@ def data():
 @contextlib.contextmanager
 def restored():
     """Afterwards the process has the folder, environment, signal handlers, log and warning filters it had before."""
-    folder, logger = os.getcwd(), logging.getLogger('yolo3')
+    folder, environment, logger = os.getcwd(), dict(os.environ), logging.getLogger('yolo3')
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        with mock.patch.dict(os.environ), warnings.catch_warnings():
+        with warnings.catch_warnings():
             yield
     finally:
         os.chdir(folder)
+        # MXNet's threads may be reading the environment: nothing is set without need.
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
         for handler in set(logger.handlers) - set(handlers):
             handler.close()
         logger.handlers, logger.level, logger.propagate = handlers, level, propagate
