@@ -16,6 +16,7 @@ from yolo3 import checkpoint, cli, network, weights
 from yolo3.data.datasets import open_train
 from yolo3.data.images import ImageFile
 from yolo3.data.anchors import ANCHORS
+from yolo3.show.annotate import OutputFolder
 from yolo3.mxnet_setup import mx
 
 BOX = OBJECT % ('a', 1, 1, 20, 20)
@@ -251,8 +252,9 @@ def test_odd_names_work_and_run_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = str(tmp_path / ODD)
     os.mkdir(out)
+    folder = OutputFolder(out, [])
     for name in ODD + '.jpg', '../../' + ODD + '.jpg', '../..', '/etc/..', ODD + '/x.jpg':
-        assert os.path.dirname(os.path.realpath(demo.free_name(out, name, '.jpg', set()))) == os.path.realpath(out)
+        assert os.path.dirname(os.path.realpath(folder.name(name, '.jpg'))) == os.path.realpath(out)
     path = os.path.join(out, ODD + '.params')
     net = network.build('mobilenet0_25', [ODD])
     weights.save_detector(net, path, **dict(FACTS, classes=[ODD]))
