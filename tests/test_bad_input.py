@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-import demo
 from conftest import ANNOTATION, OBJECT
 from yolo3 import checkpoint, cli, network, weights
 from yolo3.data.datasets import open_train
