@@ -17,7 +17,7 @@ from mxnet.contrib import amp
 
 import numpy as np
 
-from yolo3 import cli, detect, metrics, network, weights
+from yolo3 import cli, metrics, network, weights
 from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, shorten
 from yolo3.data.anchors import choose_anchors
 from yolo3.data.augment import normalize
@@ -25,10 +25,11 @@ from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.data.targets import DenseTargets
-from yolo3.devices import check_devices, contexts, explain_memory
+from yolo3.detect import validate
+from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
-from yolo3.log import TrainingLog, advancing, bar, start_log
-from yolo3.run import Run, must_agree, resumable
+from yolo3.log import TrainingLog, start_log
+from yolo3.run import Run, require_agreement, resumable
 
 logger = logging.getLogger('yolo3')
 
@@ -132,8 +133,7 @@ def open_data(args, group):
     if args.batch_size > len(train_set):
         raise UserError('--batch-size %d is larger than the training set of %d images'
                         % (args.batch_size, len(train_set)))
-    if group.size > 1:
-        group.require_same(must_agree(args, train_set, val_set))
+    require_agreement(args, train_set, val_set, group)
     start_log(args.prefix + '_train.log', group.rank)
     logger.info(args)
     logger.info('training on %s', train_set.summary())
@@ -211,23 +211,10 @@ def train_step(net, targets, batch, trainer, args, group):
     return losses, totals
 
 
-def validate(net, loader, metric, epoch, args, group):
-    """The values of `metric` over `loader`, logged in the original's format; {} unless this process is rank 0."""
-    with bar(len(loader.images), 'validation', rank=group.rank) as progress:
-        batches = group.watch(advancing(progress, loader, group.size))
-        values = detect.evaluate(net, batches, metric, args.data_shape, args.devices, group)
-    net.hybridize()  # anew, with the losses
-    if group.rank:
-        return {}
-    logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
-    return values
-
-
 def main(argv=None):
     args = parse_args(argv)
     with backends.join(args.horovod, args.kv_store) as group, explain_memory(args):
-        args.devices = contexts(args.gpus, group.backend.local_rank)
-        check_devices(args, group)
+        args.devices = devices_to_train_on(args, group)
         if args.amp:
             amp.init()
         mx.random.seed(args.seed)

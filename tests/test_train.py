@@ -391,7 +391,7 @@ def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
 
 
 def test_fewer_images_a_batch_than_devices(monkeypatch):
-    monkeypatch.setattr(training, 'contexts', lambda *args: cpus(8))
+    monkeypatch.setattr('yolo3.devices.contexts', lambda *args: cpus(8))
     with pytest.raises(UserError, match='--batch-size 4 is smaller than the 8 devices'):
         training.main(['--batch-size', '4'])
 

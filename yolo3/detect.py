@@ -2,6 +2,7 @@
 import functools
 import io
 import itertools
+import logging
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from yolo3.boxes import NMS_THRESH, NMS_TOPK, SCORE_FLOOR, resize, to_original
 from yolo3.data.augment import normalize
 from yolo3.data.loader import start_workers, val_loader
 from yolo3.distributed.group import ONE_PROCESS
+from yolo3.log import advancing, bar
 from yolo3.metrics import measure
+
+logger = logging.getLogger('yolo3')
 
 
 class MXNetDetector:
@@ -117,6 +121,21 @@ def evaluate(net, batches, metric, size, devices, group=ONE_PROCESS):
         return None
     found = itertools.chain.from_iterable(map(unpack, shares))
     return measure(metric, sorted(found, key=lambda image: image[0]))
+
+
+def validate(net, loader, metric, epoch, args, group):
+    """`evaluate` for a training with the flags `args`: with a progress bar, logged in the original's format.
+
+    Returns {} unless this process is rank 0. Afterwards `net` computes its losses again.
+    """
+    with bar(len(loader.images), 'validation', rank=group.rank) as progress:
+        batches = group.watch(advancing(progress, loader, group.size))
+        values = evaluate(net, batches, metric, args.data_shape, args.devices, group)
+    net.hybridize()  # traced anew, with the losses
+    if group.rank:
+        return {}
+    logger.info('[Epoch %d] Validation: \n%s', epoch, '\n'.join('%s=%s' % pair for pair in values.items()))
+    return values
 
 
 def pack(found):

@@ -86,17 +86,19 @@ def contexts(gpus, local_rank=None):
     return [mx.gpu(number) for number in (numbers if local_rank is None else [numbers[local_rank]])] or [mx.cpu()]
 
 
-def check_devices(args, group):
-    """Raise UserError if the flags of a training, `args`, with its `devices`, cannot be followed on them.
+def devices_to_train_on(args, group):
+    """The contexts that this process trains on by the flags `args`. Raises UserError if they do not suit the flags.
 
     A part of a batch needs an image for each device of all processes of `group`; mixed precision needs GPUs.
     """
-    if args.amp and args.devices[0].device_type == 'cpu':
+    found = contexts(args.gpus, group.backend.local_rank)
+    if args.amp and found[0].device_type == 'cpu':
         raise UserError('--amp needs GPUs: leave it out, or give --gpus')
-    devices = int(group.sum([len(args.devices)])[0])
-    if args.batch_size // args.accumulate < devices:
+    count = int(group.sum([len(found)])[0])
+    if args.batch_size // args.accumulate < count:
         parts = ' in %d parts (--accumulate)' % args.accumulate if args.accumulate > 1 else ''
-        raise UserError('--batch-size %d%s is smaller than the %d devices' % (args.batch_size, parts, devices))
+        raise UserError('--batch-size %d%s is smaller than the %d devices' % (args.batch_size, parts, count))
+    return found
 
 
 @contextlib.contextmanager

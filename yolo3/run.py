@@ -154,9 +154,10 @@ def resumable(args, group):
     return args.resume
 
 
-def must_agree(args, train_set, val_set):
-    """What must be the same in all processes of a training: {flag or data: text}."""
-    facts = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
-             if name not in OF_EACH_HOST}
-    return dict(facts, **{'training images with labels': train_set.digest(),
-                          'validation images with labels': val_set.digest()})
+def require_agreement(args, train_set, val_set, group):
+    """Raise UserError if the processes of `group` were given different flags or data."""
+    if group.size > 1:  # the digests take a while
+        flags = {'--' + name.replace('_', '-'): str(value) for name, value in vars(args).items()
+                 if name not in OF_EACH_HOST}
+        group.require_same(dict(flags, **{'training images with labels': train_set.digest(),
+                                          'validation images with labels': val_set.digest()}))
