@@ -104,10 +104,16 @@ def test_damage_is_noticed(tmp_path):
             checkpoint.load(str(path), net, trainer)
 
 
-def saved_twice(tmp_path, keep=2):
+@pytest.fixture(scope='module')
+def trained():
+    """A network and its trainer, for tests that do not ask what the weights are."""
+    return run()
+
+
+def saved_twice(tmp_path, trained, keep=2):
     """A run with checkpoints of batch 7 and, newest, of batch 9; and what its weights were at 7."""
     path = str(tmp_path / 'run.npz')
-    net, trainer = run()
+    net, trainer = trained
     checkpoint.save(path, net, trainer, STATE, keep)
     weights = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     step(net, trainer)
@@ -115,8 +121,8 @@ def saved_twice(tmp_path, keep=2):
     return path, net, trainer, weights
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
-    path, net, trainer, weights = saved_twice(tmp_path)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, trained, caplog):
+    path, net, trainer, weights = saved_twice(tmp_path, trained)
     with open(path, 'r+b') as file:
         file.seek(os.path.getsize(path) // 2)
         file.write(b'damage')
@@ -129,8 +135,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
 
 
 @pytest.mark.parametrize('keep', [1, 2, 3])
-def test_the_last_are_kept(tmp_path, keep):
-    path, net, trainer, _ = saved_twice(tmp_path, keep)
+def test_the_last_are_kept(tmp_path, trained, keep):
+    path, net, trainer, _ = saved_twice(tmp_path, trained, keep)
     for batch in 11, 13:
         checkpoint.save(path, net, trainer, dataclasses.replace(STATE, batch=batch), keep)
     assert sorted(os.listdir(tmp_path)) == sorted(['run.npz', 'run.1.npz', 'run.2.npz'][:keep])
@@ -141,8 +147,8 @@ def test_the_last_are_kept(tmp_path, keep):
 
 
 @pytest.mark.parametrize('fails', [1, 2])
-def test_stopped_in_a_rename_one_is_there(tmp_path, monkeypatch, fails):
-    path, net, trainer, _ = saved_twice(tmp_path)
+def test_stopped_in_a_rename_one_is_there(tmp_path, trained, monkeypatch, fails):
+    path, net, trainer, _ = saved_twice(tmp_path, trained)
     real, calls = os.replace, []
 
     def replace(source, target):
@@ -156,8 +162,8 @@ def test_stopped_in_a_rename_one_is_there(tmp_path, monkeypatch, fails):
     assert checkpoint.load(path, net, trainer).batch == 9
 
 
-def test_the_checksum_covers_what_the_zip_checks_do_not(tmp_path):
-    path, net, trainer, _ = saved_twice(tmp_path)
+def test_the_checksum_covers_what_the_zip_checks_do_not(tmp_path, trained):
+    path, net, trainer, _ = saved_twice(tmp_path, trained)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     name = next(name for name in arrays if name.startswith('weight'))
@@ -167,38 +173,37 @@ def test_the_checksum_covers_what_the_zip_checks_do_not(tmp_path):
         checkpoint.load(path, net, trainer, 1)
 
 
-def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
-    path, net, trainer, _ = saved_twice(tmp_path)
+def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path, trained):
+    path, net, trainer, _ = saved_twice(tmp_path, trained)
     list(net.collect_params().values())[3].data()[:] = float('nan')
     with pytest.raises(RunError, match='finite'):
         checkpoint.save(path, net, trainer, STATE)
     assert checkpoint.load(path, net, trainer).batch == 9 and len(os.listdir(tmp_path)) == 2
 
 
-def test_a_bomb_is_not_inflated(tmp_path):
+def test_a_bomb_is_not_inflated(tmp_path, trained):
     path = str(tmp_path / 'run.npz')
     np.savez_compressed(path, checksum=np.zeros(10 ** 8, 'uint8'))
     assert os.path.getsize(path) < 10 ** 6
     with pytest.raises(UserError, match='declares more than it holds'):
-        checkpoint.load(path, *run())
+        checkpoint.load(path, *trained)
 
 
 @pytest.mark.parametrize('change', [{'epoch': -1}, {'epoch': 'x'}, {'batch': 1.5}, {'losses': [1]}, {'history': [{}]},
                                     {'history': 3}, {'settings': []}, {'best_map': None}, {'epoch': True}])
-def test_a_state_of_something_else_is_refused(tmp_path, change):
+def test_a_state_of_something_else_is_refused(tmp_path, trained, change):
     path = str(tmp_path / 'run.npz')
-    net, trainer = run()
-    checkpoint.save(path, net, trainer, dataclasses.replace(STATE, **change))
+    checkpoint.save(path, *trained, dataclasses.replace(STATE, **change))
     with pytest.raises(UserError, match='run.npz'):
-        checkpoint.load(path, net, trainer)
+        checkpoint.load(path, *trained)
 
 
-def test_pickles_are_refused(tmp_path):
+def test_pickles_are_refused(tmp_path, trained):
     path = str(tmp_path / 'run.npz')
     np.savez(path, state=np.array([print], dtype=object))
     with pytest.raises(UserError, match='run.npz'):
-        checkpoint.load(path, *run())
-    net, trainer = run()
+        checkpoint.load(path, *trained)
+    net, trainer = trained
     step(net, trainer)
     checkpoint.save(path, net, trainer, STATE)
     with zipfile.ZipFile(path) as archive:
@@ -208,9 +213,9 @@ def test_pickles_are_refused(tmp_path):
         assert all(file[name].dtype != object for name in file.files)
 
 
-def test_other_classes_are_refused(tmp_path):
+def test_other_classes_are_refused(tmp_path, trained):
     path = str(tmp_path / 'run.npz')
-    checkpoint.save(path, *run(), STATE)
+    checkpoint.save(path, *trained, STATE)
     with pytest.raises(UserError, match='--classes'):
         checkpoint.load(path, *run(classes=('a', 'b', 'c')))
 

@@ -1,5 +1,6 @@
 """Training: any number of devices gives one result, a resumed run is the run, logs and files are the original's."""
 import argparse
+import functools
 import json
 import os
 import re
@@ -169,9 +170,15 @@ def cpus(count):
     return [mx.cpu(number) for number in range(count)]
 
 
+@pytest.fixture(scope='module')
+def one_device(squares):
+    """one_device(batch_size) -> the weights before and after steps() on one device."""
+    return functools.lru_cache(None)(lambda batch_size: steps(squares, flags(), batch_size))
+
+
 @pytest.mark.parametrize('batch_size', [8, 7])
-def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
-    before, one = steps(squares, flags(), batch_size)
+def test_any_number_of_devices_gives_the_same_weights(squares, one_device, batch_size):
+    before, one = one_device(batch_size)
     moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
     size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
     for count in 2, 4:
@@ -182,8 +189,8 @@ def test_any_number_of_devices_gives_the_same_weights(squares, batch_size):
 
 
 @pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
-def test_a_batch_in_parts_gives_the_same_weights(squares, devices, parts):
-    before, whole = steps(squares, flags(), 8)
+def test_a_batch_in_parts_gives_the_same_weights(squares, one_device, devices, parts):
+    before, whole = one_device(8)
     _, split = steps(squares, flags(cpus(devices), parts), 8)
     size = np.sqrt(sum((value ** 2).sum() for name, value in whole.items() if 'offset' not in name))
     apart, moved = [np.sqrt(sum(((whole[name] - other[name]) ** 2).sum() for name in whole)) for other in (split,
