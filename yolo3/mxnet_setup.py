@@ -5,7 +5,7 @@ import os
 import sys
 
 from yolo3.cli import UserError, fail
-from yolo3.distributed.dmlc import check_environment
+from yolo3.dmlc import check_environment
 from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, usable_cpus
 
 

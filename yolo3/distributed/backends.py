@@ -12,7 +12,7 @@ from mxnet import gluon
 
 from yolo3.checkpoint import as_tuple
 from yolo3.cli import UserError
-from yolo3.distributed.dmlc import check_environment
+from yolo3.dmlc import check_environment
 from yolo3.distributed.group import Group
 from yolo3.distributed.rendezvous import connect, time_limit
 

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from yolo3.cli import UserError
 from yolo3.distributed import backends
-from yolo3.distributed.dmlc import check_environment
+from yolo3.dmlc import check_environment
 
 RIGHT = {'DMLC_ROLE': 'worker', 'DMLC_PS_ROOT_URI': '127.0.0.1', 'DMLC_PS_ROOT_PORT': '9091', 'DMLC_NUM_WORKER': '2',
          'DMLC_NUM_SERVER': '1'}
