@@ -46,10 +46,10 @@ def assert_same(ours, theirs):
 
 @pytest.fixture(scope='module')
 def straight(squares, tmp_path_factory):
-    """The folder of a run of 4 epochs on the squares, with mixup in the first 2."""
+    """The folder of a run of 3 epochs on the squares, with mixup in the first 2."""
     folder = tmp_path_factory.mktemp('straight')
     result = subprocess.run([sys.executable, os.path.join(ROOT, SCRIPT), '--dataset-root', str(squares), *TINY,
-                             '--epochs', '4', '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
+                             '--epochs', '3', '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
                              '--save-prefix', str(folder) + '/', '--tensorboard', str(folder / 'board')],
                             stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr
@@ -71,7 +71,7 @@ def test_files_are_the_originals_with_sidecars(straight):
     names = set(os.listdir(straight))
     assert {prefix + end for end in ('_best.params', '_best.json', '_best_map.log', '_train.log', '_curves.png',
                                      '_last.npz')} <= names
-    for epoch in range(4):
+    for epoch in range(3):
         params, = [name for name in names if re.match(r'%s_%04d_\d\.\d{4}\.params$' % (prefix, epoch), name)]
         sidecar = json.loads((straight / params.replace('.params', '.json')).read_text())
         assert sidecar['network'] == 'mobilenet0_25' and sidecar['classes'] == ['red', 'blue']
@@ -88,21 +88,21 @@ def test_log_reads_like_the_originals(straight):
     batches = re.findall(r'^\[Epoch (\d+)\]\[Batch (\d+)\], LR: \d\.\d\dE[+-]\d\d, Speed: \d+\.\d{3} samples/sec, '
                          + losses, log, re.M)
     assert batches[:4] == [('0', '1'), ('0', '3'), ('1', '1'), ('1', '3')]
-    assert len(re.findall(r'^\[Epoch \d+\] Training cost: \d+\.\d{3}, ' + losses, log, re.M)) == 4
-    assert len(re.findall(r'^\[Epoch \d+\] Validation: \nred=\S+\nblue=\S+\nmAP=[\d.]+$', log, re.M)) == 4
+    assert len(re.findall(r'^\[Epoch \d+\] Training cost: \d+\.\d{3}, ' + losses, log, re.M)) == 3
+    assert len(re.findall(r'^\[Epoch \d+\] Validation: \nred=\S+\nblue=\S+\nmAP=[\d.]+$', log, re.M)) == 3
     mixed = re.findall(r'Mixed samples: (\d+) of (\d+)', log)
-    assert [count == seen for count, seen in mixed] == [True, True, False, False]
-    assert [count for count, _ in mixed[2:]] == ['0', '0']
+    assert [count == seen for count, seen in mixed] == [True, True, False]
+    assert mixed[2][0] == '0'
 
 
 def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
-    flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '2', '--save-interval', '1',
-             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '4')
-    assert stopped(flags, '[Epoch 2][Batch 1]', signal.SIGTERM) == 143  # in the middle of the third epoch
+    flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
+             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3')
+    assert stopped(flags, '[Epoch 1][Batch 1]', signal.SIGTERM) == 143  # in the last epoch with mixup
     result = run(SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
-    assert re.search(r'Resume .* at epoch 2, batch [2-5]', result.stderr)
-    last = [name for name in os.listdir(straight) if '_0003_' in name and name.endswith('.params')][0]
+    assert re.search(r'Resume .* at epoch 1, batch [2-5]', result.stderr)
+    last = [name for name in os.listdir(straight) if '_0002_' in name and name.endswith('.params')][0]
     assert_same(saved(tmp_path / last), saved(straight / last))
     with np.load(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz') as ours, \
             np.load(straight / 'yolo3_mobilenet0_25_voc_last.npz') as theirs:
@@ -120,9 +120,9 @@ def test_resume_refuses_another_run(straight, squares, run):
 def test_resume_from_weights_only(straight, squares, run, tmp_path):
     best = straight / 'yolo3_mobilenet0_25_voc_best.params'
     result = run(SCRIPT, '--dataset-root', squares, *TINY, '--save-prefix', str(tmp_path) + '/', '--resume', best,
-                 '--start-epoch', '3', '--epochs', '4', '--lr', '0')
+                 '--start-epoch', '2', '--epochs', '3', '--lr', '0')
     assert result.returncode == 0, result.stderr
-    assert 'Start training from [Epoch 3]' in result.stderr
+    assert 'Start training from [Epoch 2]' in result.stderr
     ours, theirs = saved(tmp_path / best.name), saved(best)
     for name in ours:
         if 'running' not in name:
@@ -176,16 +176,16 @@ def one_device(squares):
     return functools.lru_cache(None)(lambda batch_size: steps(squares, flags(), batch_size))
 
 
-@pytest.mark.parametrize('batch_size', [8, 7])
-def test_any_number_of_devices_gives_the_same_weights(squares, one_device, batch_size):
+@pytest.mark.parametrize('batch_size, count', [(8, 2), (7, 4), pytest.param(8, 4, marks=pytest.mark.slow),
+                                               pytest.param(7, 2, marks=pytest.mark.slow)])
+def test_any_number_of_devices_gives_the_same_weights(squares, one_device, batch_size, count):
     before, one = one_device(batch_size)
     moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
     size = np.sqrt(sum((value ** 2).sum() for name, value in one.items() if 'offset' not in name))
-    for count in 2, 4:
-        _, many = steps(squares, flags(cpus(count)), batch_size)
-        apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
-        print('devices %d: relative difference %.1e, moved %.1e' % (count, apart / size, moved / size))
-        assert apart < 1e-5 * size and moved > 1e-3 * size
+    _, many = steps(squares, flags(cpus(count)), batch_size)
+    apart = np.sqrt(sum(((one[name] - many[name]) ** 2).sum() for name in one))
+    print('relative difference %.1e, moved %.1e' % (apart / size, moved / size))
+    assert apart < 1e-5 * size and moved > 1e-3 * size
 
 
 @pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
