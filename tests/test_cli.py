@@ -1,11 +1,13 @@
 """Exit codes, one-line errors, the types of flags and the handling of signals."""
-import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from conftest import ROOT
 from yolo3 import cli
-from yolo3.cli import ArgumentParser, Interrupted, RunError, StopSignal, UserError, comma_list, run, status
+from yolo3.cli import ArgumentParser, Interrupted, RunError, UserError, comma_list, run
 
 
 def exit_code(action):
@@ -59,17 +61,22 @@ def test_a_wrong_value_is_refused_by_a_line_that_names_the_flag(kind, texts):
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
 def test_a_first_signal_waits_for_the_check_and_a_second_does_not(signum):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stop = StopSignal()
+    code = """import os, sys
+from yolo3.cli import run, stop
+def main():
     stop.hold()
     stop.check()
-    os.kill(os.getpid(), signum)
-    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-    with pytest.raises(Interrupted) as error:
-        stop.check()
-    assert error.value.signum == signum and status(error.value) == 128 + signum
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    for _ in range(int(sys.argv[2])):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        print('held back', flush=True)
+    stop.check()
+    print('not reached')
+run(main)"""
+    for signals, code_of_exit in (1, 128 + signum), (2, -signum):
+        command = [sys.executable, '-c', code, str(int(signum)), str(signals)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code_of_exit and done.stdout == 'held back\n', done.stderr
+        assert done.stderr == 'stopping; once more to quit at once\n'
 
 
 def test_a_comma_list_ignores_spaces_and_empty_items():
