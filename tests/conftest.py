@@ -36,6 +36,11 @@ OBJECT = '''<object><name>%s</name><difficult>0</difficult>
 <bndbox><xmin>%d</xmin><ymin>%d</ymin><xmax>%d</xmax><ymax>%d</ymax></bndbox></object>'''
 
 
+def slow(*values, marks=()):
+    """The values of a parametrized test, as a case that is only in the slow run."""
+    return pytest.param(*values, marks=[pytest.mark.slow, *marks])
+
+
 @pytest.fixture(scope='session')
 def data():
     """The folder with bccd/, coco-mini/ and the backbone weights; tests that need it skip without it."""

@@ -3,6 +3,7 @@ import gluoncv
 import numpy as np
 import pytest
 
+from conftest import slow
 from yolo3 import network, weights
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
@@ -10,7 +11,8 @@ from yolo3.mxnet_setup import mx
 from yolo3.data.targets import DenseTargets, sparse_targets
 
 
-@pytest.mark.parametrize('width', network.WIDTHS)
+@pytest.mark.parametrize('width', [slow(width) if scale in (0.75, 0.5) else width
+                                   for width, scale in network.WIDTHS.items()])
 def test_widths(width, picture, tmp_path):
     net = network.build(width, ['a'])
     path = str(tmp_path / 'net.params')

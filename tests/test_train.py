@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, slow
 from steps import blocks, flags, sgd, steps
 from yolo3.mxnet_setup import mx
 from gluoncv.utils import LRScheduler, LRSequential
@@ -176,8 +176,7 @@ def one_device(squares):
     return functools.lru_cache(None)(lambda batch_size: steps(squares, flags(), batch_size))
 
 
-@pytest.mark.parametrize('batch_size, count', [(8, 2), (7, 4), pytest.param(8, 4, marks=pytest.mark.slow),
-                                               pytest.param(7, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('batch_size, count', [(8, 2), (7, 4), slow(8, 4), slow(7, 2)])
 def test_any_number_of_devices_gives_the_same_weights(squares, one_device, batch_size, count):
     before, one = one_device(batch_size)
     moved = np.sqrt(sum(((one[name] - before[name]) ** 2).sum() for name in one))
@@ -188,7 +187,7 @@ def test_any_number_of_devices_gives_the_same_weights(squares, one_device, batch
     assert apart < 1e-5 * size and moved > 1e-3 * size
 
 
-@pytest.mark.parametrize('devices, parts', [(1, 2), (1, 3), (2, 2)])
+@pytest.mark.parametrize('devices, parts', [(1, 3), (2, 2), slow(1, 2)])
 def test_a_batch_in_parts_gives_the_same_weights(squares, one_device, devices, parts):
     before, whole = one_device(8)
     _, split = steps(squares, flags(cpus(devices), parts), 8)
@@ -205,7 +204,7 @@ def state_of(net, trainer):
                  for name, parameter in net._collect_params_with_prefix().items()}, **momentum)
 
 
-@pytest.mark.parametrize('device_count, accumulate', [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize('device_count, accumulate', [(2, 1), (1, 2), slow(1, 1)])
 def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, accumulate):
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     batches = list(train_loader(images, TrainSampler(len(images), 4, [64], seed=1, samples_per_epoch=12)))

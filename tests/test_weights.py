@@ -13,7 +13,7 @@ import gluoncv
 import numpy as np
 import pytest
 
-from conftest import zoo
+from conftest import slow, zoo
 from yolo3 import network, weights
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
@@ -35,8 +35,7 @@ VOC, COCO = weights.CLASSES['voc'], weights.CLASSES['coco']
 
 @pytest.mark.parametrize('ours, classes', [
     ('mobilenet1_0', VOC), ('mobilenet0_25', COCO), ('mobilenet0_25', ['a', 'b', 'c']),
-    *[pytest.param(*case, marks=pytest.mark.slow)
-      for case in [('mobilenet1_0', COCO), ('mobilenet1_0', ['a', 'b', 'c']), ('mobilenet0_25', VOC)]]],
+    slow('mobilenet1_0', COCO), slow('mobilenet1_0', ['a', 'b', 'c']), slow('mobilenet0_25', VOC)],
     ids=lambda value: value if isinstance(value, str) else len(value))
 def test_weights_interchange_with_the_zoo(ours, classes, picture, tmp_path):
     theirs = zoo(ours.replace('_', '.'), classes)

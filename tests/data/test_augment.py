@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
+from conftest import slow
 from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms import image as image_transform
 from gluoncv.data.transforms.experimental import bbox as crops
@@ -144,7 +145,7 @@ def any_hue(monkeypatch):
     monkeypatch.setattr(augment, 'HUE', 18 * 180)
 
 
-@pytest.mark.parametrize('draws', [500, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('draws', [500, slow(5000)])
 def test_parameters_are_drawn_as_gluoncv_draws_them(stock, any_hue, draws):
     image = noise(48, 64)
     label = np.array([[3., 4, 20, 30, 0], [10, 8, 60, 40, 1], [40, 20, 50, 28, 1], [30, 2, 62, 20, 0]])
@@ -169,7 +170,7 @@ def test_parameters_are_drawn_as_gluoncv_draws_them(stock, any_hue, draws):
     assert abs(counts[0] / counts[1] - 1) < 0.01 * (5000 / draws) ** 0.5
 
 
-@pytest.mark.parametrize('rounds', [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('rounds', [1, slow(4)])
 def test_output_pixels_are_distributed_as_gluoncvs(data, any_hue, rounds):
     images = open_train('coco', data + '/coco-mini')
     generator = np.random.default_rng(2)

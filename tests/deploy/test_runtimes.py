@@ -16,16 +16,11 @@ from yolo3.data.datasets import open_val
 from yolo3.deploy import runtimes
 from yolo3.weights import save_detector
 
-from conftest import ROOT
+from conftest import ROOT, slow
 from test_export_onnx import detector, export_onnx, pictures
 
 VARIANTS = {'plain': {}, 'nms': {'nms': True}, 'bytes': {'uint8_input': True},
             'bytes-nms': {'nms': True, 'uint8_input': True}, 'heads': {'only_heads': True}}
-
-
-def slow(variant):
-    """A variant that takes its turn with the slow tests: the others pass through the same lines."""
-    return pytest.param(variant, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope='module')
@@ -101,6 +96,7 @@ def test_a_file_with_nms_inside_keeps_its_score_floor(run, files, squares):
     assert '--nms-score-floor' in done.stderr and '--nms' in done.stderr
 
 
+@pytest.mark.slow
 def test_coco_evaluation(run, without_mxnet, data, tmp_path):
     net, info = detector(classes=['person', 'car'])
     save_detector(net, str(tmp_path / 'net.params'), **dict(info, dataset='coco'))

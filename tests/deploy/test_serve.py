@@ -26,7 +26,7 @@ pytest.importorskip('flask')
 waitress = pytest.importorskip('waitress')
 
 from flask import request
-from conftest import ROOT
+from conftest import ROOT, slow
 from yolo3.deploy import serve
 
 FOUND = [{'class': '狗 <b>', 'score': 0.9, 'box': [10.5, 20, 50, 60]},
@@ -228,7 +228,7 @@ def post(address, content, type_='image/png'):
         return error.code, error.headers['Content-Type'], error.read()
 
 
-@pytest.mark.parametrize('signum', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('signum', [signal.SIGINT, slow(signal.SIGTERM)])
 def test_it_answers_like_demo_until_it_is_stopped(run, service, params, tmp_path, signum):
     process, address = service
     for _ in range(3):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, slow
 from job import PREFIX, TRAIN, Job, both_backends, needs_horovod, training_flags
 from steps import flags, steps, validated
 
@@ -24,10 +24,6 @@ def after_steps(backend, count, squares, folder, *arguments):
         assert not any(codes), job.text()
         assert not any(job.others())
     return [dict(np.load(folder / ('rank%d.npz' % rank))) for rank in range(count)]
-
-
-def slow(*values, marks=()):
-    return pytest.param(*values, marks=[pytest.mark.slow, *marks])
 
 
 @pytest.mark.parametrize('backend, count, batch_size', [

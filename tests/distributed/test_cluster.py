@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import ROOT, alive
+from conftest import ROOT, alive, slow
 
 import train_yolo3_mobilenet
 
@@ -123,7 +123,7 @@ ALL = ['scheduler host1', 'server host1', 'server user@host2', 'worker host1', '
 
 
 def slow_but_last(values):
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values[:-1]] + values[-1:]
+    return [slow(value) for value in values[:-1]] + values[-1:]
 
 
 def test_ssh_starts_each_role_with_its_environment(hosts):
@@ -159,7 +159,7 @@ def test_an_error_on_one_host_ends_all(hosts, failed):
 
 
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130),
-                                          pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
+                                          slow(signal.SIGTERM, 143)])
 def test_the_workers_write_a_checkpoint_before_the_servers_end(hosts, number, code):
     running = hosts.start('ssh.sh', TWO, *hosts.command,
                           plan={'scheduler': 'hang', 'server': 'hang', 'worker': 'checkpoint'})

@@ -8,6 +8,7 @@ import pytest
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
+from conftest import slow
 from yolo3.deploy import runtimes  # noqa: F401, it must come before openvino: see there
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
@@ -193,7 +194,7 @@ def test_opencv_reads_the_heads(exported):
             np.testing.assert_allclose(mine, theirs, atol=1e-3)
 
 
-@pytest.mark.parametrize('network', ['mobilenet0_5', 'mobilenet0_75', 'mobilenet1_0'])
+@pytest.mark.parametrize('network', ['mobilenet1_0', slow('mobilenet0_75'), slow('mobilenet0_5')])
 def test_every_width(network, tmp_path):
     net, info = detector(network, ['one'], ANCHORS)
     path = str(tmp_path / 'net.onnx')
