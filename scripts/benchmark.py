@@ -6,11 +6,11 @@ import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from yolo3.cli import ArgumentParser, UserError, check_output_file, run
+from yolo3.cli import ArgumentParser, UserError, check_output_file, input_size, positive, run
 from yolo3.atomic import write_json
 
 
-def parse_args():
+def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer', 'scale'), help='a file of scripts/benchmarks/')
@@ -21,27 +21,28 @@ def parse_args():
     add('--train-splits', default='', help='as in training')
     add('--val-splits', default='', help='as in training (eval)')
     add('--backbone-params', default='', help="ImageNet weights in GluonCV's form (epoch); default: random weights")
-    add('--batch-size', type=int, default=8, help='scale: of all processes together')
-    add('--data-shape', type=int, default=416, help='input size of step, eval and scale, pixels')
-    add('--min-shape', type=int, default=320, help='smallest input size of loader and epoch, pixels')
-    add('--max-shape', type=int, default=608, help='largest input size of loader and epoch, pixels')
-    add('--rounds', type=int, default=3, help='how often each is measured, by turns; the median counts')
-    add('--epochs', type=int, default=1, help='epochs in each round of ours (epoch)')
+    add('--batch-size', type=positive, default=8, help='scale: of all processes together')
+    add('--data-shape', type=input_size, default=416, help='input size of step, eval and scale, pixels')
+    add('--min-shape', type=input_size, default=320, help='smallest input size of loader and epoch, pixels')
+    add('--max-shape', type=input_size, default=608, help='largest input size of loader and epoch, pixels')
+    add('--rounds', type=positive, default=3, help='how often each is measured, by turns; the median counts')
+    add('--epochs', type=positive, default=1, help='epochs in each round of ours (epoch)')
     add('--params', default='', help='.params file to run (eval, infer); infer without it: random weights for COCO')
     add('--int8', default='', metavar='FILE', help='its INT8 file by quantize_onnx.py (infer); default: without INT8')
     # For the processes that the benchmarks start: measure one alone, with the files in this folder.
     add('--only', default='', help=argparse.SUPPRESS)
     add('--folder', default='', help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     check_output_file('--json', args.json)
+    args.command = [sys.executable, os.path.abspath(__file__), *(sys.argv[1:] if argv is None else argv)]
     return args
 
 
-def main():
-    args = parse_args()
+def main(argv=None):
+    args = parse_args(argv)
     args.sizes = list(range(args.min_shape, args.max_shape + 1, 32))
-    if not args.sizes or args.rounds < 1 or args.epochs < 1:
-        raise UserError('--min-shape must not be above --max-shape; --rounds and --epochs must be at least 1')
+    if not args.sizes:
+        raise UserError('--min-shape %d is larger than --max-shape %d' % (args.min_shape, args.max_shape))
     figures = importlib.import_module('benchmarks.%s' % args.what).figures(args)
     if isinstance(figures, list):
         print_table(figures)

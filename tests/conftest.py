@@ -1,9 +1,7 @@
 """What the tests share: the folder of real data, a small data set, a detector, and a command run as a user would."""
 import contextlib
-import functools
 import gc
 import importlib
-import inspect
 import logging
 import multiprocessing
 import os
@@ -92,7 +90,7 @@ def redirected(name, file):
 def exit_code(main, argv):
     """Call `main(argv)` as a command does; returns the exit code that it would end with."""
     try:
-        cli.run(functools.partial(main, argv) if inspect.signature(main).parameters else main)
+        cli.run(lambda: main(argv))
     except SystemExit as end:
         if isinstance(end.code, (int, type(None))):
             return end.code or 0

@@ -4,7 +4,6 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -21,7 +20,7 @@ def by_turns(args, runs, settings=()):
         for name in runs:
             env = dict(os.environ, **(STOCK if name.endswith('stock') else {}))
             with tempfile.NamedTemporaryFile(suffix='.json') as file:
-                command = [sys.executable, *sys.argv, *settings, '--only', name, '--json', file.name]
+                command = [*args.command, *settings, '--only', name, '--json', file.name]
                 subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
                 results[name].append(json.load(open(file.name)))
     return results

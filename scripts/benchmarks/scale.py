@@ -41,7 +41,7 @@ def measured(args, backend, count):
     """What rank 0 of `count` processes measures."""
     with tempfile.TemporaryDirectory() as folder:
         path, script = os.path.join(folder, 'figures.json'), os.path.join(folder, 'command.sh')
-        command = [sys.executable, *sys.argv, '--only', backend, '--json', path]
+        command = [*args.command, '--only', backend, '--json', path]
         with open(script, 'w') as file:  # horovodrun would take some flags for its own
             file.write('exec ' + ' '.join(map(shlex.quote, command)))
         env = dict(os.environ, OMP_NUM_THREADS=str(max(1, usable_cpus() // count)))

@@ -1,7 +1,6 @@
 """benchmark.py: all runtimes run the same network, and the benchmarks of training and scaling run."""
 import argparse
 import importlib.util
-import sys
 
 import numpy as np
 import pytest
@@ -58,9 +57,7 @@ def test_an_epoch_of_ours_is_measured(squares):
 @pytest.mark.slow
 def test_scale_has_a_row_for_each_backend(monkeypatch):
     monkeypatch.setattr(scale, 'PROCESSES', (2,))
-    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3', '--data-shape', '32',
-                                      '--rounds', '1'])
-    rows = scale.figures(benchmark.parse_args())
+    rows = scale.figures(benchmark.parse_args(['scale', '--batch-size', '3', '--data-shape', '32', '--rounds', '1']))
     assert [(row['backend'], row['processes']) for row in rows] == [('device', 1), ('dist_sync_device', 2)] + (
         [('horovod', 2)] if importlib.util.find_spec('horovod') else [])
     for row in rows:
@@ -68,7 +65,12 @@ def test_scale_has_a_row_for_each_backend(monkeypatch):
         assert row['MB of gradients a step'] == pytest.approx(24.3 * 4, rel=0.02)  # 24.3 million weights
 
 
-def test_scale_refuses_a_batch_that_leaves_a_process_without_images(monkeypatch):
-    monkeypatch.setattr(sys, 'argv', [benchmark.__file__, 'scale', '--batch-size', '3'])
+def test_scale_refuses_a_batch_that_leaves_a_process_without_images():
     with pytest.raises(UserError, match='4 processes'):
-        scale.figures(benchmark.parse_args())
+        scale.figures(benchmark.parse_args(['scale', '--batch-size', '3']))
+
+
+@pytest.mark.parametrize('flags', [['--rounds', '0'], ['--epochs', '0'], ['--min-shape', '352', '--max-shape', '320']])
+def test_a_wrong_flag_is_refused(run, flags):
+    done = run('scripts/benchmark.py', 'loader', *flags)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and flags[0] in done.stderr
