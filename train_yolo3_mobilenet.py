@@ -19,7 +19,6 @@ import numpy as np
 
 from yolo3 import cli, metrics, network, weights
 from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, shorten
-from yolo3.data.anchors import choose_anchors
 from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
@@ -28,8 +27,11 @@ from yolo3.data.targets import DenseTargets
 from yolo3.detect import validate
 from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
+from yolo3.lock import exclusive
 from yolo3.log import TrainingLog, start_log
-from yolo3.run import Run, require_agreement, resumable
+from yolo3.resume import begin, resumable
+from yolo3.run import Run, require_agreement
+from yolo3.sidecar import network_name
 
 logger = logging.getLogger('yolo3')
 
@@ -38,7 +40,7 @@ def parse_args(argv=None):
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     # The network and what it starts from
-    add('--network', type=network.network_name, default='mobilenet1_0', help='mobilenet1_0, 0_75, 0_5 or 0_25')
+    add('--network', type=network_name, default='mobilenet1_0', help='mobilenet1_0, 0_75, 0_5 or 0_25')
     add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
     add('--pretrained', default='', help='.params of a detector to start from; classes of the same name are kept')
@@ -74,7 +76,7 @@ def parse_args(argv=None):
     add('--lr', type=number, default=0.001, help='learning rate')
     add('--lr-mode', default='step', choices=('constant', 'step', 'linear', 'poly', 'cosine'))
     add('--lr-decay', type=number, default=0.1, help='factor of each decay (step)')
-    add('--lr-decay-period', type=int, default=0, help='decay every so many epochs instead of at --lr-decay-epoch')
+    add('--lr-decay-period', type=count, default=0, help='decay every so many epochs instead of at --lr-decay-epoch')
     add('--lr-decay-epoch', type=integers, default='160,180', help='epochs at which the learning rate decays (step)')
     add('--warmup-lr', type=number, default=0.0, help='learning rate at the start of the warmup')
     add('--warmup-epochs', type=count, default=0, help='epochs of linear warmup')
@@ -105,7 +107,26 @@ def parse_args(argv=None):
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
     if not args.sizes:
         raise UserError('--min-shape %d is larger than --max-shape %d' % (args.min_shape, args.max_shape))
+    if args.num_samples == 0:
+        raise UserError('--num-samples 0 trains nothing: give a number of images, or -1 for all')
+    if args.start_epoch >= args.epochs:
+        raise UserError('--start-epoch %d leaves nothing of --epochs %d' % (args.start_epoch, args.epochs))
+    if args.warmup_epochs > args.epochs:
+        raise UserError('--warmup-epochs %d is longer than the training of --epochs %d'
+                        % (args.warmup_epochs, args.epochs))
+    if args.pretrained and args.resume not in ('', 'auto'):
+        raise UserError('--resume %s and --pretrained %s both give the weights to start from: choose one'
+                        % (args.resume, args.pretrained))
     return args
+
+
+def warn_of_no_effect(args):
+    """Say which flags do nothing in a training of so few epochs."""
+    if args.lr_mode == 'step' and min(args.lr_decay_epoch, default=args.epochs) >= args.epochs:
+        logger.warning('the learning rate never decays: no --lr-decay-epoch comes before --epochs %d', args.epochs)
+    if args.mixup and args.no_mixup_epochs >= args.epochs:
+        logger.warning('--mixup mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', args.no_mixup_epochs,
+                       args.epochs)
 
 
 def learning_rate(args, epoch):
@@ -130,19 +151,25 @@ def open_data(args, group):
                            args.skip_empty, args.on_bad_image)
     val_set = open_val(args.dataset, args.dataset_root, train_set.classes, comma_list(args.val_splits),
                        args.on_bad_image)
-    if args.batch_size > len(train_set):
-        raise UserError('--batch-size %d is larger than the training set of %d images'
-                        % (args.batch_size, len(train_set)))
+    images = min(len(train_set), args.num_samples) if args.num_samples > 0 else len(train_set)
+    if args.batch_size > images:
+        raise UserError('--batch-size %d is larger than an epoch of %d images: the training set or --num-samples'
+                        % (args.batch_size, images))
     require_agreement(args, train_set, val_set, group)
     start_log(args.prefix + '_train.log', group.rank)
     logger.info(args)
+    warn_of_no_effect(args)
     logger.info('training on %s', train_set.summary())
     logger.info('validating on %s', val_set.summary())
     return train_set, val_set
 
 
-def build_network(args, classes, anchors):
-    """The detector to train, on args.devices, from the weights that the flags name. Raises UserError."""
+def build_network(args, state):
+    """The detector to train, with the classes and anchors of `state`, on args.devices. Raises UserError.
+
+    Its weights are those that the flags name; with --resume auto, Run puts the checkpoint's into it.
+    """
+    classes, anchors = state.classes, state.anchors
     sync_devices = len(args.devices) if args.syncbn else 1
     if args.syncbn and args.devices[0].device_type == 'cpu':
         logger.warning('--syncbn works on GPUs only (it deadlocks on the CPU): training with plain batch norm')
@@ -150,7 +177,7 @@ def build_network(args, classes, anchors):
     if args.resume:
         net = network.build(args.network, classes, anchors, '', sync_devices)
         if args.resume != 'auto':
-            weights.load_weights(net, args.resume, args.network)
+            weights.resume(net, args.resume, args.network)
     elif args.pretrained:
         net, kept = weights.transfer(args.pretrained, classes, args.network, sync_devices, anchors)
         logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), shorten(kept, 5))
@@ -213,7 +240,8 @@ def train_step(net, targets, batch, trainer, args, group):
 
 def main(argv=None):
     args = parse_args(argv)
-    with backends.join(args.horovod, args.kv_store) as group, explain_memory(args):
+    with backends.join(args.horovod, args.kv_store) as group, explain_memory(args), \
+            exclusive(args.prefix, group.rank):
         args.devices = devices_to_train_on(args, group)
         if args.amp:
             amp.init()
@@ -223,20 +251,19 @@ def main(argv=None):
         sampler = TrainSampler(len(train_set), args.batch_size, args.sizes, args.seed, max(0, args.num_samples),
                                group.part(args.batch_size))
         args.resume = resumable(args, group)
-        start = args.pretrained or (args.resume if args.resume != 'auto' else '')
-        anchors = group.share(choose_anchors(args.anchors, train_set, args.data_shape, weights.anchors_of_file(start)))
+        state = begin(args, train_set, val_set, sampler, group)
         on_gpu = args.devices[0].device_type == 'gpu'
-        loader = train_loader(train_set, sampler, anchors, not args.no_augment, on_gpu)
+        loader = train_loader(train_set, sampler, state.anchors, not args.no_augment, on_gpu)
         validation = val_loader(val_set, args.data_shape, args.batch_size, group.part, on_gpu)
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 
-        net = build_network(args, train_set.classes, anchors)
-        targets = DenseTargets(len(train_set.classes))
+        net = build_network(args, state)
+        targets = DenseTargets(len(state.classes))
         targets.hybridize()
         trainer = build_trainer(args, net, group.backend)
         metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
 
-        with Run(args, net, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
+        with Run(args, state, net, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
             for epoch in range(run.epoch, args.epochs):
                 sampler.set_epoch(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, run.state.batch)
                 for batch in log.watch(loader):

@@ -11,9 +11,11 @@ from steps import flags, sgd
 from yolo3 import checkpoint, network
 from yolo3.cli import RunError, UserError
 from yolo3.distributed.group import ONE_PROCESS
+from yolo3.data.anchors import ANCHORS
 from yolo3.log import LOSSES
 
-STATE = checkpoint.State(epoch=1, batch=7, losses=None, best_map=-1.0, settings={'--seed': 1},
+STATE = checkpoint.State(epoch=1, batch=7, losses=None, best_map=-1.0, anchors=ANCHORS,
+                         classes=['a', 'b'], data={'training': '1', 'validation': '2'}, flags={'epochs': 2},
                          history=[dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)])
 
 
@@ -181,6 +183,30 @@ def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path, train
     assert checkpoint.load(path, net, trainer).batch == 9 and len(os.listdir(tmp_path)) == 2
 
 
+def test_a_checkpoint_of_an_older_form_says_how_to_go_on(tmp_path):
+    path = str(tmp_path / 'run_last.npz')
+    arrays = {'state': np.frombuffer(b'{"epoch": 3, "settings": {}}', 'uint8')}
+    np.savez(path, checksum=checkpoint.checksum(arrays), **arrays)
+    with pytest.raises(UserError, match='--resume .*run_best.params --start-epoch 3'):
+        checkpoint.load(path, None, None)
+    assert os.listdir(tmp_path) == ['run_last.npz']
+
+
+@pytest.mark.parametrize('epoch, kept', [(1, True), (2, False)])
+def test_only_an_unfinished_training_is_set_aside(tmp_path, trained, epoch, kept):
+    prefix = str(tmp_path / 'run[1]')
+    for _ in range(2):
+        for end in '_best.params', '_best.json', '_0001_0.5.params':
+            (tmp_path / ('run[1]' + end)).write_text(end, encoding='utf-8')
+        for _ in range(2):
+            checkpoint.save(prefix + '_last.npz', *trained, dataclasses.replace(STATE, epoch=epoch))
+        checkpoint.set_aside(prefix)
+    moved = {'run[1]_earlier%d%s' % (number, end) for number in (1, 2)
+             for end in ('_last.npz', '_last.1.npz', '_best.params', '_best.json')}
+    assert {name for name in os.listdir(tmp_path) if 'earlier' in name} == (moved if kept else set())
+    assert not kept or checkpoint.load(prefix + '_earlier1_last.npz', *trained).epoch == 1
+
+
 def test_a_bomb_is_not_inflated(tmp_path, trained):
     path = str(tmp_path / 'run.npz')
     np.savez_compressed(path, checksum=np.zeros(10 ** 8, 'uint8'))
@@ -190,7 +216,8 @@ def test_a_bomb_is_not_inflated(tmp_path, trained):
 
 
 @pytest.mark.parametrize('change', [{'epoch': -1}, {'epoch': 'x'}, {'batch': 1.5}, {'losses': [1]}, {'history': [{}]},
-                                    {'history': 3}, {'settings': []}, {'best_map': None}, {'epoch': True}])
+                                    {'history': 3}, {'flags': []}, {'best_map': None}, {'epoch': True}, {'data': {}},
+                                    {'anchors': [[1, 2]]}, {'classes': ['a', 'a']}, {'classes': 'ab'}])
 def test_a_state_of_something_else_is_refused(tmp_path, trained, change):
     path = str(tmp_path / 'run.npz')
     checkpoint.save(path, *trained, dataclasses.replace(STATE, **change))

@@ -14,7 +14,7 @@ pytest.importorskip('hypothesis', reason='pip install -r requirements/dev.txt')
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from test_bad_input import FACTS, GOOD_COCO, GOOD_XML
-from yolo3 import checkpoint, network, weights
+from yolo3 import checkpoint, network, sidecar
 from yolo3.cli import UserError
 from yolo3.data.datasets import open_train
 
@@ -118,7 +118,7 @@ def test_coco_annotations(folder, content):
 @given(content=json_like(FACTS))
 def test_sidecars(folder, content):
     (folder / 'a.json').write_bytes(content)
-    info = accepted(lambda: weights.read_sidecar(str(folder / 'a.params')))
+    info = accepted(lambda: sidecar.read_sidecar(str(folder / 'a.params')))
     assert info is None or (info['network'] in network.WIDTHS and info['data_shape'] % 32 == 0 and
                             np.isfinite(np.array(info['anchors'], float)).all())
 

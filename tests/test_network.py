@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import slow
-from yolo3 import network, weights
+from yolo3 import network, sidecar, weights
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
 from yolo3.mxnet_setup import mx
@@ -26,7 +26,7 @@ def test_widths(width, picture, tmp_path):
 
 @pytest.mark.parametrize('name', ['mobilenet1.0', 'mobilenet1_0', 'MobileNet1.0'])
 def test_spellings(name):
-    assert network.network_name(name) == 'mobilenet1_0'
+    assert sidecar.network_name(name) == 'mobilenet1_0'
 
 
 def test_backbone_weights_are_loaded(data):

@@ -283,7 +283,7 @@ def built(*arguments, classes=('a', 'b'), devices=1, anchors=ANCHORS):
     """What `build_network` makes with these flags, on as many devices."""
     args = training.parse_args(['--network', 'mobilenet0_25', '--no-pretrained-base', *arguments])
     args.devices = cpus(devices)
-    return training.build_network(args, list(classes), anchors)
+    return training.build_network(args, argparse.Namespace(classes=list(classes), anchors=anchors))
 
 
 def test_syncbn_on_the_cpu_falls_back(caplog):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import slow, zoo
-from yolo3 import network, weights
+from yolo3 import network, sidecar, weights
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.mxnet_setup import mx
@@ -150,8 +150,8 @@ def test_transfer_to_the_same_classes_changes_nothing(detector):
         np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
 
 
-def sidecar(path, **changes):
-    name = weights.sidecar_path(path)
+def change_sidecar(path, **changes):
+    name = sidecar.sidecar_path(path)
     with open(name) as file:
         content = json.load(file)
     with open(name, 'w') as file:
@@ -162,7 +162,7 @@ def sidecar(path, **changes):
                                      {'data_shape': 100}, {'data_shape': '320'}, {'dataset': 'x'}, {'dataset': []},
                                      {'network': None}])
 def test_wrong_sidecar(detector, changes):
-    sidecar(detector, **changes)
+    change_sidecar(detector, **changes)
     with pytest.raises(UserError, match='pets.json'):
         weights.load_detector(detector)
 
@@ -176,10 +176,10 @@ def test_files_that_do_not_fit(detector, tmp_path):
         with pytest.raises(UserError, match=name + '.params') as error:
             weights.load_detector(str(path), 'mobilenet0_25', classes=['a', 'b'])
         assert '\n' not in str(error.value) and 'Traceback' not in str(error.value)
-    sidecar(detector, classes=['a', 'b', 'c'])
+    change_sidecar(detector, classes=['a', 'b', 'c'])
     with pytest.raises(UserError, match='detects 2 classes, not the 3'):
         weights.load_detector(detector)
-    os.remove(weights.sidecar_path(detector))
+    os.remove(sidecar.sidecar_path(detector))
     with pytest.raises(UserError, match='--classes'):
         weights.load_detector(detector)
     with pytest.raises(UserError, match='--network'):
@@ -211,7 +211,7 @@ def test_a_sidecar_never_stands_beside_other_weights(tmp_path, monkeypatch):
             for name in 'replace', 'remove', 'fsync':
                 patch.setattr(os, name, stopping(getattr(os, name)))
             weights.save_detector(nets[1], path, **facts[1])
-        info = weights.read_sidecar(path)
+        info = sidecar.read_sidecar(path)
         loaded = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].asnumpy()
         owner = [np.array_equal(loaded, first_weight(net)) for net in nets].index(True)
         assert info is None or info['epoch'] == owner

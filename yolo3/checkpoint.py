@@ -1,8 +1,10 @@
 """Save and load a training exactly: weights, momentum and where it stood, in one file that holds no pickle."""
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -14,7 +16,9 @@ from yolo3.mxnet_setup import mx
 
 from yolo3.atomic import replacing, sync
 from yolo3.cli import RunError, UserError
+from yolo3.files import open_input
 from yolo3.log import LOSSES
+from yolo3.sidecar import require_fact
 
 logger = logging.getLogger('yolo3')
 
@@ -30,7 +34,10 @@ class State:
     losses: list  # in this epoch so far: the sums of the four losses, and of how many images; None at its start
     best_map: float  # of all validations; -1 before the first
     history: list  # for each epoch {'epoch', 'lr', the four losses, and 'mAP' if it was validated}
-    settings: dict  # {flag: value} that must stay the same for the training to continue exactly
+    anchors: list  # as ANCHORS, in pixels of --data-shape: what the loader makes targets for and the network decodes
+    classes: list  # names, in the network's order
+    data: dict  # {'training': digest, 'validation': digest} of the data sets
+    flags: dict  # {flag: value} that yolo3.resume compares
 
 
 def save(path, net, trainer, state, keep=2):
@@ -66,16 +73,29 @@ def save(path, net, trainer, state, keep=2):
 
 
 def load(path, net, trainer, keep=2):
-    """Put the weights and momentum of the file at `path` into `net` and `trainer`; returns its State.
+    """Put the weights and momentum of the checkpoint at `path` into `net` and `trainer`; returns its State.
 
-    A damaged file is set aside with a warning, and the newest sound one of the `versions` is taken. Raises UserError if
-    there is none, or it is from another network.
+    Raises UserError as `newest`, and if it is from another network.
+    """
+    name, arrays, state = newest(path, keep)
+    put(name, arrays, net, trainer)
+    return state
+
+
+def newest(path, keep=2):
+    """The newest sound checkpoint of the `versions` of `path`: its name, its arrays and its State.
+
+    A damaged one is set aside with a warning. Raises UserError if there is none, or if it has an older form.
     """
     names = existing(path, keep)
     for name in names:
         try:
             arrays = read(name)
-            state = checked(json.loads(arrays.pop('state').tobytes().decode()))
+            content = json.loads(arrays.pop('state').tobytes().decode())
+            require_form(name, content)
+            return name, arrays, checked(content)
+        except UserError:
+            raise
         except Exception as error:  # NumPy and zipfile raise nearly anything for damaged bytes
             problem = '%s is damaged or not a training checkpoint (%s)' % (name, error)
             if name == names[-1]:
@@ -83,20 +103,27 @@ def load(path, net, trainer, keep=2):
             with contextlib.suppress(OSError):
                 os.replace(name, name + '.damaged')
             logger.warning('%s: set aside as %s.damaged; going back to the checkpoint before', problem, name)
-        else:
-            put(name, arrays, net, trainer)
-            return state
     raise UserError('--resume: there is no checkpoint %s' % path)
+
+
+def require_form(name, content):
+    """Raise UserError if the state in the checkpoint `name` is of a version that kept no anchors, classes and data."""
+    if isinstance(content, dict) and 'settings' in content:
+        raise UserError('--resume auto: %s is from an earlier version of this project: go on from its weights with '
+                        '--resume %s_best.params --start-epoch %s, or finish it with that version'
+                        % (name, name.split('_last.')[0], content.get('epoch')))
 
 
 def read(path):
     """The arrays in the checkpoint file at `path`, their checksum verified. Raises ValueError and others."""
-    with zipfile.ZipFile(path) as archive:
-        # Ours are not compressed, so a small untrusted file cannot become a large one in memory.
-        if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
-            raise ValueError('it declares more than it holds')
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    with open_input(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            # Ours are not compressed, so a small untrusted file cannot become a large one in memory.
+            if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
+                raise ValueError('it declares more than it holds')
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
     if not np.array_equal(arrays.pop('checksum'), checksum(arrays)):
         raise ValueError('its checksum is wrong')
     return arrays
@@ -117,11 +144,15 @@ def checked(state):
         return isinstance(value, kinds) and not isinstance(value, bool)
 
     if not (number(state['epoch'], int) and number(state['batch'], int) and min(state['epoch'], state['batch']) >= 0
-            and number(state['best_map']) and isinstance(state['settings'], dict)
+            and number(state['best_map'])
+            and all(isinstance(state[name], dict) for name in ('data', 'flags'))
+            and state['data'].keys() == {'training', 'validation'}
             and (state['losses'] is None or len(state['losses']) == 5 and all(map(number, state['losses'])))
             and all(entry.keys() >= {'epoch', 'lr', *LOSSES} and all(map(number, entry.values()))
                     for entry in state['history'])):
         raise ValueError('its state is not of a training')
+    require_fact('anchors', state['anchors'])
+    require_fact('classes', state['classes'])
     return State(**state)
 
 
@@ -174,9 +205,18 @@ def existing(path, keep=2):
     return [name for name in versions(path, keep) if os.path.exists(name)]
 
 
-def require_same(path, old, new):
-    """Raise UserError if the `new` settings differ from the `old` ones of the checkpoint at `path`."""
-    for name, value in new.items():
-        if old.get(name) != value:
-            raise UserError('--resume: %s was made with %s %s, not %s: use the same, or another --save-prefix'
-                            % (path, name, old.get(name), value))
+def set_aside(prefix):
+    """Rename the checkpoints and best weights whose names begin with `prefix`, so that a new training spares them.
+
+    Returns their new prefix, or None if their training was finished: they stay.
+    """
+    with contextlib.suppress(Exception):  # a damaged one is kept too
+        state = checked(json.loads(read(path(prefix)).pop('state').tobytes().decode()))
+        if state.epoch >= state.flags['epochs']:
+            return None
+    kept = next(name for name in ('%s_earlier%d' % (prefix, number) for number in itertools.count(1))
+                if not glob.glob(glob.escape(name) + '_*'))
+    for pattern in '_last.npz', '_last.[0-9]*.npz', '_best.params', '_best.json':
+        for name in glob.glob(glob.escape(prefix) + pattern):
+            os.replace(name, kept + name[len(prefix):])
+    return kept

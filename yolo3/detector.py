@@ -11,6 +11,7 @@ An .onnx file needs neither MXNet nor GluonCV.
 from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import UserError, comma_list
 from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
+from yolo3.sidecar import network_name, require_given
 
 
 def add_params_flags(parser, kinds='.params'):
@@ -18,7 +19,7 @@ def add_params_flags(parser, kinds='.params'):
     add = parser.add_argument
     add('--params', '--pretrained', dest='params', required=True, metavar='FILE',
         help='%s file of the detector' % kinds)
-    add('--network', default='', help='backbone of a .params file without sidecar; default: mobilenet1_0')
+    add('--network', type=network_name, help='backbone of a .params file without sidecar; default: mobilenet1_0')
     add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
         help='form of the data set, voc or coco; gives the classes of a .params file without sidecar')
     add('--classes', default='', metavar='A,B,C', help='class names of a .params file without sidecar')
@@ -41,7 +42,9 @@ def open_detector(args, score_floor=SCORE_FLOOR):
     if is_exported(args.params):
         if args.gpus:
             raise UserError('--gpus %s: .onnx files run on the CPU only' % args.gpus)
-        return ONNXDetector(args.params, args.backend, score_floor)
+        detector = ONNXDetector(args.params, args.backend, score_floor)
+        require_given(detector.info, args.params, args.network, comma_list(args.classes))
+        return detector
     if args.backend:
         raise UserError('--backend %s is for .onnx files, not for %s' % (args.backend, args.params))
     # Imported here because an .onnx file needs no MXNet.

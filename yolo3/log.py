@@ -83,11 +83,11 @@ def advancing(bar, batches, processes=1):
 class LossMeter:
     """Means of YOLOv3's four losses per image, going on from the `totals` of an earlier meter if given.
 
-    `bad_batches` counts those with a loss that is not finite, which are left out.
+    `count` is the number of images. Batches with a loss that is not finite are left out, and counted in `bad_batches`.
     """
 
     def __init__(self, totals=None):
-        *sums, self._count = totals or [0] * (len(LOSSES) + 1)
+        *sums, self.count = totals or [0] * (len(LOSSES) + 1)
         self._sums = np.array(sums, 'float64')
         self.bad_batches = 0
 
@@ -97,16 +97,16 @@ class LossMeter:
             self.bad_batches += 1
             return False
         self._sums += totals[:-1]
-        self._count += int(totals[-1])
+        self.count += int(totals[-1])
         return True
 
     def totals(self):
         """The sums of the losses and the number of images, as a list of numbers."""
-        return self._sums.tolist() + [self._count]
+        return self._sums.tolist() + [self.count]
 
     def means(self):
         """{name of the loss: mean}."""
-        return dict(zip(LOSSES, (self._sums / max(1, self._count)).tolist()))
+        return dict(zip(LOSSES, (self._sums / max(1, self.count)).tolist()))
 
     def __str__(self):
         """'ObjLoss=1.234, ...', as in the original's log."""

@@ -11,23 +11,16 @@ from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS, STRIDES
+from yolo3.sidecar import NETWORKS
 
-WIDTHS = {'mobilenet1_0': 1.0, 'mobilenet0_75': 0.75, 'mobilenet0_5': 0.5, 'mobilenet0_25': 0.25}
+WIDTHS = dict(zip(NETWORKS, (1.0, 0.75, 0.5, 0.25)))
 LARGEST_EXPONENT = 20  # of a box's size: e^20 anchors are a billion pixels
-
-
-def network_name(name):
-    """The canonical spelling of a `--network`: 'mobilenet1.0' -> 'mobilenet1_0'. Raises UserError."""
-    canonical = name.strip().lower().replace('.', '_')
-    if canonical not in WIDTHS:
-        raise UserError('--network %s is unknown: choose one of %s' % (name, ', '.join(WIDTHS)))
-    return canonical
 
 
 def build(network, classes, anchors=ANCHORS, backbone_params='', sync_devices=1):
     """A YOLOv3 detector (gluoncv.model_zoo.yolo.YOLOV3) with all its weights initialized, on the CPU.
 
-    network: a key of WIDTHS. classes: names. anchors: as ANCHORS. backbone_params: a file of ImageNet weights in the
+    network: one of NETWORKS. classes: names. anchors: as ANCHORS. backbone_params: a file of ImageNet weights in the
     form of GluonCV's `get_mobilenet`, '' for random ones. sync_devices: with more than one, batch norm's statistics are
     shared over that many GPUs. Raises UserError if the file does not fit.
     """

@@ -3,6 +3,8 @@ import contextlib
 import dataclasses
 import logging
 
+import numpy as np
+
 from yolo3 import checkpoint, metrics, network, weights
 from yolo3.cli import Interrupted, RunError, UserError, stop
 from yolo3.distributed import backends
@@ -24,32 +26,21 @@ class Run:
     UserError or RunError stops the training. `meter` has the losses of the epoch so far.
     """
 
-    def __init__(self, args, net, trainer, sampler, group):
+    def __init__(self, args, state, net, trainer, sampler, group):
         self._args, self._net, self._trainer, self._sampler, self.group = args, net, trainer, sampler, group
+        self.state = state
         self._path, self._written = checkpoint.path(args.prefix), True
-        state = dataclasses.asdict(self._begin()) if group.rank == 0 else None
-        self.state = checkpoint.State(**group.share(state))
-        self.meter = LossMeter(self.state.losses)
+        if args.resume == 'auto' and group.rank == 0:
+            checkpoint.load(self._path, net, trainer, args.keep)
+            logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch, self.batch_in_epoch)
+        self.meter = LossMeter(state.losses)
         backends.broadcast(group, trainer)
+        if not np.array_equal(network.anchors_of(net), np.float32(state.anchors)):
+            raise UserError('the network decodes the anchors %s, but the targets would be made for %s: give the '
+                            '.params file to --pretrained' % (network.anchors_of(net), state.anchors))
+        if self.epoch >= args.epochs:
+            logger.info('All %d epochs are done: a larger --epochs goes on', args.epochs)
         logger.info('Start training from [Epoch %d]', self.epoch)
-
-    def _begin(self):
-        """The State to start from: the checkpoint's with --resume auto, else the beginning of --start-epoch."""
-        args = self._args
-        settings = {'--network': args.network, '--batch-size': args.batch_size, '--seed': args.seed,
-                    '--num-samples': args.num_samples, '--anchors': args.anchors,
-                    'number of training images': self._sampler.length}
-        if args.resume == 'auto':
-            state = checkpoint.load(self._path, self._net, self._trainer, args.keep)
-            checkpoint.require_same(self._path, state.settings, settings)
-            logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch,
-                        state.batch - self._sampler.batches(state.epoch).start)
-            return state
-        if checkpoint.existing(self._path, args.keep):
-            logger.warning('%s is from an earlier run, which --resume auto would continue; this run replaces it',
-                           self._path)
-        first = self._sampler.batches(args.start_epoch).start
-        return checkpoint.State(args.start_epoch, first, None, -1.0, [], settings)
 
     @property
     def epoch(self):
@@ -79,7 +70,14 @@ class Run:
             self._save()
 
     def after_epoch(self, values, lr):
-        """Write weights, curves and the checkpoint. values: of the metric, {} without a validation; lr: at the end."""
+        """Write weights, curves and the checkpoint. values: of the metric, {} without a validation; lr: at the end.
+
+        Raises RunError if no batch of the epoch could be used: these weights are no result.
+        """
+        if not self.meter.count:
+            self.state.batch -= self.batch_in_epoch  # to be tried again
+            raise RunError('epoch %d has trained nothing: no batch had a finite loss; try a lower --lr or a longer '
+                           '--warmup-epochs' % self.epoch)
         if self.group.rank == 0:
             entry = dict(self.meter.means(), epoch=self.epoch, lr=lr)
             self.state.history.append(dict(entry, mAP=metrics.headline(values)) if values else entry)
@@ -143,15 +141,6 @@ def tolerated(what):
     except OSError as error:
         logger.warning('could not write %s (%s): training goes on, and what was written before stays', what,
                        error.strerror or error)
-
-
-def resumable(args, group):
-    """--resume as it can be followed: '' if it is 'auto' and there is no checkpoint yet."""
-    path = checkpoint.path(args.prefix)
-    if args.resume == 'auto' and not group.share(bool(checkpoint.existing(path, args.keep))):
-        logger.info('No checkpoint %s yet: starting anew', path)
-        return ''
-    return args.resume
 
 
 def require_agreement(args, train_set, val_set, group):

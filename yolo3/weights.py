@@ -1,9 +1,9 @@
 """Weights in and out: .params files with their sidecars, transfer to other classes, and GluonCV's backbone weights."""
 import contextlib
 import errno
-import json
 import os
 
+import numpy as np
 import requests
 
 from yolo3.mxnet_setup import mx
@@ -12,14 +12,15 @@ from gluoncv.model_zoo import model_store
 
 from yolo3.atomic import dump_json, replacing, sync
 from yolo3.cli import UserError, shorten
-from yolo3.data.anchors import ANCHORS
+from yolo3.data.anchors import ANCHORS, PER_STRIDE
 from yolo3.data.datasets import VOC_CLASSES
 from yolo3.data.download import within
-from yolo3.network import WIDTHS, build, network_name, reason, set_anchors
+from yolo3.files import require_regular
+from yolo3.network import WIDTHS, anchors_of, build, reason, set_anchors
+from yolo3.sidecar import NETWORKS, read_sidecar, require_given, sidecar_path
 
 CLASSES = {'voc': list(VOC_CLASSES), 'coco': list(COCODetection.CLASSES)}
 PROBE_SECONDS = 20
-MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # in a sidecar: limits what an untrusted file can cost in memory
 
 
 def backbone_file(network, path='', pretrained_base=True):
@@ -59,11 +60,6 @@ def answers(url):
     return True
 
 
-def sidecar_path(params):
-    """The path of the JSON beside a .params file."""
-    return os.path.splitext(params)[0] + '.json'
-
-
 def save_detector(net, path, **sidecar):
     """Write the weights to `path`, as GluonCV's `save_parameters` does, and the sidecar beside them.
 
@@ -95,71 +91,69 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
         if not classes and not dataset:
             raise UserError('%s has no sidecar %s: say which classes it detects with --classes a,b,c or '
                             '--dataset voc|coco' % (path, os.path.basename(sidecar_path(path))))
-        info = {'network': network_name(network or 'mobilenet1_0'), 'classes': list(classes or CLASSES[dataset]),
+        info = {'network': network or NETWORKS[0], 'classes': list(classes or CLASSES[dataset]),
                 'data_shape': 416, 'dataset': dataset or 'voc', 'anchors': ANCHORS}
+    require_given(info, sidecar_path(path), network, classes or ())
     net = build(info['network'], info['classes'], anchors=info['anchors'])
     load_weights(net, path, info['network'])
+    info['anchors'] = anchors_of(net)  # the file's own
     if devices:
         net.collect_params().reset_ctx(devices)
     return net, info
 
 
-def read_sidecar(path):
-    """The sidecar of the .params file at `path`, or None if it has none. Raises UserError."""
-    if not os.path.isfile(path):
-        raise UserError('no such .params file: %s' % path)
-    if not os.path.exists(sidecar_path(path)):
-        return None
-    try:
-        with open(sidecar_path(path), encoding='utf-8') as file:
-            info = json.load(file)
-        if info['network'] not in WIDTHS:
-            raise ValueError('"network" is not one of %s' % ', '.join(WIDTHS))
-        names = info['classes']
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError('"classes" is not a list of names')
-        if len(names) > MOST_CLASSES:
-            raise ValueError('"classes" has more than %d names' % MOST_CLASSES)
-        size = info['data_shape']
-        if not isinstance(size, int) or not 32 <= size <= MOST_PIXELS or size % 32:
-            raise ValueError('"data_shape" is not a multiple of 32 from 32 to %d' % MOST_PIXELS)
-        if info['dataset'] not in CLASSES:
-            raise ValueError('"dataset" is not voc or coco')
-        # Older files have none: all had COCO's.
-        anchors = info.setdefault('anchors', ANCHORS)
-        if len(anchors) != 3 or not all(len(row) == 6 and all(0 < side < MOST_PIXELS for side in row)
-                                        for row in anchors):
-            raise ValueError('"anchors" is not three rows of six positive numbers')
-        return info
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError('%s is not a sidecar of this project (%s: %s): correct it, or remove it and give --classes'
-                        % (sidecar_path(path), type(error).__name__, reason(error)))
-
-
 def anchors_of_file(path):
-    """The anchors in the sidecar of the .params file at `path`; COCO's if there is no sidecar, or `path` is ''."""
-    info = read_sidecar(path) if path else None
-    return info['anchors'] if info else ANCHORS
+    """The anchors in the .params file at `path`, as ANCHORS; COCO's if `path` is ''. Raises UserError."""
+    if not path:
+        return ANCHORS
+    arrays = read_params(path)
+    rows = [arrays['yolo_outputs.%d.anchors' % number].asnumpy().ravel().tolist() for number in (2, 1, 0)
+            if 'yolo_outputs.%d.anchors' % number in arrays]
+    return rows if len(rows) == 3 else (read_sidecar(path) or {}).get('anchors', ANCHORS)
+
+
+def read_params(path):
+    """{name: NDArray} of the .params file at `path`. Raises UserError."""
+    try:
+        require_regular(path)
+        arrays = mx.nd.load(path)
+        if not isinstance(arrays, dict):
+            raise ValueError('its arrays have no names')
+        return arrays
+    except FileNotFoundError:
+        raise UserError('no such .params file: %s' % path)
+    except Exception as error:
+        raise UserError('%s is not a readable .params file: %s'
+                        % (path, getattr(error, 'strerror', '') or reason(error)))
 
 
 def load_weights(net, path, network):
     """Load the .params file at `path` into `net`. Raises UserError if it is unreadable or does not fit."""
-    if not os.path.isfile(path):
-        raise UserError('no such .params file: %s' % path)
-    try:
-        loaded = mx.nd.load(path)
-    except Exception as error:
-        raise UserError('%s is not a readable .params file: %s' % (path, reason(error)))
-    rows = loaded['yolo_outputs.0.prediction.weight'].shape[0] if (
-        isinstance(loaded, dict) and 'yolo_outputs.0.prediction.weight' in loaded) else None
-    if rows is not None and rows != 3 * (5 + len(net.classes)):
+    arrays = read_params(path)
+    count = classes_in(arrays)
+    if count not in (None, len(net.classes)):
         raise UserError('%s detects %d classes, not the %d of its sidecar or of --classes / --dataset: %s'
-                        % (path, rows // 3 - 5, len(net.classes), shorten(net.classes, 5)))
+                        % (path, count, len(net.classes), shorten(net.classes, 5)))
+    if not all(np.isfinite(array.asnumpy()).all() for array in arrays.values()):
+        raise UserError('%s holds weights that are not finite numbers: take an earlier file' % path)
     try:
         net.load_parameters(path)
     except Exception as error:
         raise UserError('%s does not hold a %s detector: give the right --network (%s)'
                         % (path, network, reason(error)))
+
+
+def resume(net, path, network):
+    """Put the weights of the .params file at `path` (`--resume FILE`) into `net`, which keeps its own anchors.
+
+    Raises UserError as `load_weights`, and if the file has a sidecar with other classes, or in another order.
+    """
+    info, anchors = read_sidecar(path), anchors_of(net)
+    if info and [name.casefold() for name in info['classes']] != [name.casefold() for name in net.classes]:
+        raise UserError('--resume %s detects the classes %s, in this order, not %s: --pretrained takes them by name'
+                        % (path, shorten(info['classes'], 10), shorten(net.classes, 10)))
+    load_weights(net, path, network)
+    set_anchors(net, anchors)
 
 
 def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
@@ -185,13 +179,17 @@ def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
 
 def guess_classes(path, classes):
     """The classes of a zoo .params file by how many it has: 20 are VOC's, 80 COCO's, or as many as `classes`."""
-    try:
-        rows = mx.nd.load(path)['yolo_outputs.0.prediction.weight'].shape[0]
-    except Exception as error:
-        raise UserError('%s is not the .params file of a YOLOv3 detector: %s' % (path, reason(error)))
+    count = classes_in(read_params(path))
     known = {len(names): names for names in [list(classes)] + list(CLASSES.values())}
-    count = rows // 3 - 5
+    if count is None:
+        raise UserError('%s is not the .params file of a YOLOv3 detector' % path)
     if count not in known:
         raise UserError('--pretrained %s has %d classes and no sidecar that names them: put %s beside it'
                         % (path, count, os.path.basename(sidecar_path(path))))
     return known[count]
+
+
+def classes_in(arrays):
+    """How many classes the arrays of a .params file tell apart; None if it is no YOLOv3 detector's."""
+    weight = arrays.get('yolo_outputs.0.prediction.weight')
+    return None if weight is None else weight.shape[0] // PER_STRIDE - 5

@@ -10,7 +10,9 @@ import numpy as np
 from yolo3.boxes import SCORE_FLOOR, nms, resize, to_original
 from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample
+from yolo3.files import require_regular
 from yolo3.metrics import measure
+from yolo3.sidecar import CHECKS, checked
 from yolo3.system import usable_cpus
 
 # At its import OpenVINO would report to Google Analytics, from a process that it forks off a thread: with MXNet loaded
@@ -18,7 +20,7 @@ from yolo3.system import usable_cpus
 sys.modules.setdefault('openvino_telemetry', None)
 
 BACKENDS = ('onnxruntime', 'openvino')
-FACTS = ('network', 'classes', 'dataset', 'data_shape', 'anchors', 'mean', 'std')
+OUTPUTS = ['boxes', 'scores', 'classes']
 
 
 class ONNXDetector:
@@ -29,21 +31,24 @@ class ONNXDetector:
     """
 
     def __init__(self, path, backend='', score_floor=SCORE_FLOOR):
-        if not os.path.isfile(path):
-            raise UserError('no such .onnx file: %s' % path)
         opener = {'onnxruntime': _onnxruntime, 'openvino': _openvino}[backend or BACKENDS[0]]
         try:
-            self.run, metadata, input_type, outputs = opener(path)
-            self.info = {key: json.loads(metadata(key)) for key in FACTS}
+            require_regular(path)
+            self._compute, metadata, input_type, shapes = opener(path)
+            self.info = facts(metadata)
         except ImportError as error:
             raise UserError('--backend: Python has no module %s here: pip install -r requirements/deploy.txt'
                             % error.name)
+        except FileNotFoundError:
+            raise UserError('no such .onnx file: %s' % path)
         except Exception as error:  # the runtimes raise their own errors
-            raise UserError('%s is not a readable file of scripts/export_onnx.py: %s'
-                            % (path, (str(error).strip() or type(error).__name__).splitlines()[0]))
-        if 'boxes' not in outputs:
+            raise UserError('%s is not a readable file of scripts/export_onnx.py: %s' % (path, reason(error)))
+        if not shapes.keys() >= set(OUTPUTS):
             raise UserError('%s has raw outputs only: export it without --heads' % path)
-        self._nms_inside = outputs['boxes'] == 2
+        self._path, self._nms_inside = path, len(shapes['boxes']) == 2
+        if not self._nms_inside and shapes['scores'][-1] != len(self.info['classes']):
+            raise UserError('%s has scores of %s classes, but names %d in its metadata: export it again'
+                            % (path, shapes['scores'][-1], len(self.info['classes'])))
         if self._nms_inside and score_floor != SCORE_FLOOR:
             raise UserError('--nms-score-floor %g: %s has NMS inside, at %g: export it without --nms'
                             % (score_floor, path, SCORE_FLOOR))
@@ -76,9 +81,19 @@ class ONNXDetector:
         inputs = self.prepare(images)
         if self._nms_inside:  # which takes one image
             return [(classes, scores, boxes) for boxes, scores, classes in
-                    (self.run(inputs[number:number + 1]) for number in range(len(inputs)))]
-        boxes, scores, _ = self.run(inputs)
+                    (self._run(inputs[number:number + 1]) for number in range(len(inputs)))]
+        boxes, scores, _ = self._run(inputs)
         return [nms(*image, self._score_floor) for image in zip(boxes, scores)]
+
+    def _run(self, inputs):
+        """The file's boxes, scores and classes for `inputs`. Raises UserError if it cannot compute them."""
+        try:
+            outputs = self._compute(inputs)
+        except Exception as error:  # the runtimes raise their own errors
+            raise UserError('%s cannot take an input of shape %s: %s' % (self._path, inputs.shape, reason(error)))
+        if outputs[2].max(initial=0) >= len(self.info['classes']):
+            raise UserError('%s finds more classes than its metadata names: export it again' % self._path)
+        return outputs
 
     def prepare(self, images):
         """The file's input for `images`: themselves, or normalised, (B, 3, H, W) float32."""
@@ -90,17 +105,33 @@ class ONNXDetector:
         return inputs
 
 
+def reason(error):
+    """What `error` says, in one line."""
+    return (getattr(error, 'strerror', '') or str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def facts(metadata):
+    """The facts of the detector in the texts that `metadata`, a function of their name, gives. Raises ValueError."""
+    found = {}
+    for key in CHECKS:
+        try:
+            found[key] = json.loads(metadata(key))
+        except (LookupError, RuntimeError, ValueError, RecursionError):
+            raise ValueError('its metadata lacks "%s"' % key)
+    return checked(found, 'mean', 'std')
+
+
 def _onnxruntime(path):
     """What the file holds: a function of the input that gives boxes, scores, classes; a function of a metadata key;
-    the type of the input; {output: number of its dimensions}."""
+    the type of the input; {output: its shape, a list in which only the fixed dimensions are numbers}."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    return (lambda images: session.run(['boxes', 'scores', 'classes'], {'images': images}),
+    return (lambda images: session.run(OUTPUTS, {'images': images}),
             session.get_modelmeta().custom_metadata_map.__getitem__, session.get_inputs()[0].type,
-            {output.name: len(output.shape) for output in session.get_outputs()})
+            {output.name: output.shape for output in session.get_outputs()})
 
 
 def _openvino(path):
@@ -114,10 +145,11 @@ def _openvino(path):
 
     def run(images):
         results = compiled({'images': images})
-        return [results[name] for name in ('boxes', 'scores', 'classes')]
+        return [results[name] for name in OUTPUTS]
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
-            {name: output.partial_shape.rank.get_length() for output in model.outputs for name in output.names})
+            {name: [side.get_length() if side.is_static else None for side in output.partial_shape]
+             for output in model.outputs for name in output.names})
 
 
 def _threads():
