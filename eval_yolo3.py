@@ -24,6 +24,8 @@ def parse_args(argv=None):
     add('--val-splits', default='', metavar='A,B', help='2007_test,... (voc) or the stem of an annotation file (coco)')
     add('--metric', default='', choices=('voc07', 'voc', 'coco'),
         help='voc07: 11 points; voc: area under the curve; coco: its 12 numbers; default: voc07 or coco, by --dataset')
+    add('--on-bad-image', default='', choices=('', 'skip', 'stop'), help='as in training: an image that is missing, '
+        'unreadable or of another size than annotated is skipped with a warning, up to 1%% of them; any number; none')
     add('--data-shape', default=[], type=input_sizes, metavar='SIZE[,SIZE]',
         help='input size, pixels; default: as in training; several are compared by mAP and time per image')
     add('--batch-size', type=positive, default=64, metavar='N', help='images; default: %(default)s')
@@ -76,6 +78,7 @@ def print_sizes(results):
 
 def main(argv=None):
     args = parse_args(argv)
+    log.start_log()
     if args.report:
         make_output_folder('--report', args.report)
     detector = open_detector(args, args.nms_score_floor)
@@ -83,7 +86,8 @@ def main(argv=None):
     metric_name = args.metric or metrics.default_metric(dataset)
     if metric_name == 'coco' and dataset != 'coco':
         raise UserError('--metric coco needs --dataset coco: VOC annotations lack what it counts')
-    images = open_val(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits))
+    images = open_val(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits),
+                      args.on_bad_image)
     print(images.summary())
 
     results = []
@@ -103,7 +107,7 @@ def main(argv=None):
         print_sizes(results)
         numbers = {'sizes': results}
     if args.json:
-        write_json(args.json, dict(params=args.params, images=len(images), metric=metric_name, **numbers))
+        write_json(args.json, dict(params=args.params, images=len(metric.detections), metric=metric_name, **numbers))
     if args.detections:
         with replacing(args.detections) as temporary, open(temporary, 'w') as file:
             json.dump(metrics.coco_results(images, metric.detections), file)

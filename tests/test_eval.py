@@ -1,12 +1,15 @@
 """eval_yolo3.py: its table and JSON, and its mistakes in one line. (Equality with training: test_train.py.)"""
 import json
 import math
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import export_onnx
 from yolo3 import network, weights
 from yolo3.data.datasets import open_val
 from yolo3.metrics import COCO_NAMES, make_metric
@@ -129,6 +132,39 @@ def test_score_floor(run, params, squares, tmp_path):
     assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
 
 
+@pytest.fixture
+def damaged(squares, tmp_path):
+    """The squares, of whose five test images the second has another size than annotated, and the third no end."""
+    root = tmp_path / 'damaged'
+    shutil.copytree(squares, root)
+    names = (root / 'VOC2007/ImageSets/Main/test.txt').read_text().split()
+    annotation = root / 'VOC2007/Annotations' / (names[1] + '.xml')
+    annotation.write_text(annotation.read_text().replace('<width>128', '<width>64'))
+    noise = np.random.RandomState(0).randint(0, 256, (96, 128, 3), 'uint8')
+    (root / 'VOC2007/JPEGImages' / (names[2] + '.jpg')).write_bytes(cv2.imencode('.png', noise)[1].tobytes()[:20000])
+    return root, names
+
+
+@pytest.mark.parametrize('kind', ['params', 'onnx'])
+def test_bad_images_are_skipped_and_named_or_stop_it(run, params, damaged, tmp_path, kind):
+    root, names = damaged
+    if kind == 'onnx':
+        pytest.importorskip('onnxruntime')
+        export_onnx.main(['--params', str(params), '--output', str(tmp_path / 'net.onnx')])
+        params = tmp_path / 'net.onnx'
+    skipped = evaluate(run, params, root, '--on-bad-image', 'skip', '--json', tmp_path / 'skipped.json')
+    assert skipped.returncode == 0, skipped.stderr
+    assert names[1] in skipped.stdout and 'unreadable: ' in skipped.stderr and names[2] in skipped.stderr
+    for policy, bad in ((), '1 of 5 images are bad'), (('--on-bad-image', 'stop'), names[1]):
+        result = evaluate(run, params, root, *policy)
+        assert result.returncode == 2 and bad in result.stderr.splitlines()[-1]
+    split = root / 'VOC2007/ImageSets/Main/test.txt'
+    split.write_text('\n'.join(names[:1] + names[3:]))
+    assert evaluate(run, params, root, '--json', tmp_path / 'without.json').returncode == 0
+    numbers = [json.loads((tmp_path / name).read_text()) for name in ('skipped.json', 'without.json')]
+    assert numbers[0] == numbers[1] and numbers[0]['images'] == 3
+
+
 def test_report(run, params, squares, tmp_path):
     result = evaluate(run, params, squares, '--report', tmp_path / 'new' / 'folder', '--report-thresh', '0.2')
     assert result.returncode == 0, result.stderr
@@ -141,6 +177,7 @@ def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
     for flags, named in ((['--data-shape', '100'], '--data-shape: 100 is not'),
                          (['--data-shape', '320,41x'], '--data-shape: 41x is not'),
                          (['--batch-size', '0'], '--batch-size'), (['-j', '-1'], '-j: -1 is not'),
+                         (['--classes', 'blue,red'], '--classes'), (['--network', 'mobilenet1.0'], '--network'),
                          (['--backend', 'openvino'], '--backend openvino is for .onnx files'),
                          (['--data-shape', '64,96', '--report', tmp_path / 'r'], '--report'),
                          (['--metric', 'coco'], '--metric'),

@@ -311,4 +311,6 @@ def test_gluoncv_compatible_coco_drops_scores_under_its_threshold(coco_mini, tmp
 
 def test_coco_without_detections(coco_mini):
     metric = make_metric('coco', coco_mini)
+    for index in range(len(coco_mini)):
+        metric.update(index, np.empty(0, int), np.empty(0), np.empty((0, 4)))
     assert metric.get()['AP'] == 0

@@ -120,7 +120,7 @@ def evaluate(net, batches, metric, size, devices, group=ONE_PROCESS):
     if shares is None:
         return None
     found = itertools.chain.from_iterable(map(unpack, shares))
-    return measure(metric, sorted(found, key=lambda image: image[0]))
+    return measure(metric, sorted(found, key=lambda image: max(image[0], ~image[0])))
 
 
 def validate(net, loader, metric, epoch, args, group):

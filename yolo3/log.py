@@ -42,17 +42,18 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def start_log(path, rank=0):
-    """Have the logger 'yolo3' write bare messages to stderr and to the end of the file `path`, whose folder is made.
+def start_log(path='', rank=0):
+    """Have the logger 'yolo3' write bare messages to stderr and, if given, to the end of the file `path`.
 
-    With another `rank` than 0 it writes warnings only, and no file. Raises UserError if the folder is not writable.
+    The file's folder is made. With another `rank` than 0 it writes warnings only, and no file. Raises UserError if the
+    folder is not writable.
     """
     console = _ConsoleHandler()
     handlers = [console]
     if rank:
         console.setLevel(logging.WARNING)
         console.setFormatter(logging.Formatter('rank %d: %%(message)s' % rank))
-    else:
+    elif path:
         make_output_folder('--save-prefix', os.path.dirname(os.path.abspath(path)))
         try:
             handlers.append(_FileHandler(path, encoding='utf-8'))

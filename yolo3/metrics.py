@@ -10,12 +10,15 @@ xmax - xmin + 1 pixels wide in VOC's overlaps, as in VOC's development kit, and 
 """
 import contextlib
 import io
+import logging
 import math
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from yolo3.boxes import iou
+
+logger = logging.getLogger('yolo3')
 
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')
@@ -41,10 +44,20 @@ def default_metric(dataset_name):
 
 
 def measure(metric, detections):
-    """The values of `metric` for `detections`, an iterable of (index, ids, scores, boxes) over all images."""
+    """The values of `metric` for `detections`, an iterable of (index, ids, scores, boxes) over all images.
+
+    An image that could not be read has ~index for its index: it is named and left out. Raises UserError if these are
+    more than the data set allows.
+    """
     metric.reset()
-    for found in detections:
-        metric.update(*found)
+    bad = []
+    for index, *found in detections:
+        if index < 0:
+            bad.append(metric.images.image_path(~index))
+            logger.warning('skipped image, unreadable: %s', bad[-1])
+            metric.images.require_few(len(bad), bad[0])
+        else:
+            metric.update(index, *found)
     return metric.get()
 
 
@@ -191,6 +204,7 @@ class COCOMetric:
                 found.dataset = dict(truth.dataset, annotations=[])
                 found.createIndex()
             evaluation = COCOeval(truth, found, 'bbox')
+            evaluation.params.imgIds = sorted(self.images.image_id(index) for index, *_ in self.detections)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()

@@ -6,8 +6,11 @@ as an exported network's, gets the same images and labels, and neither MXNet nor
 import os
 import sys
 
+import numpy as np
+
 from yolo3.boxes import resize
 from yolo3.data.coco import COCOImages
+from yolo3.data.images import BadImage
 from yolo3.data.voc import VOC_CLASSES, VOCImages
 
 VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
@@ -40,6 +43,19 @@ def val_sample(images, index, size):
     the original, in pixels. Raises BadImage."""
     pixels = images.image_file(index).pixels()
     return resize(pixels, size), (index, pixels.shape[1], pixels.shape[0])
+
+
+def val_sample_or_black(images, index, size):
+    """As `val_sample`, but if the image is unreadable and `on_bad_image` allows it, a black one, whose index is ~index.
+
+    `metrics.measure` names such an image and leaves it out.
+    """
+    try:
+        return val_sample(images, index, size)
+    except BadImage:
+        if images.on_bad_image in (None, 'stop'):
+            raise
+        return np.zeros((size, size, 3), 'uint8'), (~index, *map(int, images.size(index)))
 
 
 def _classes():

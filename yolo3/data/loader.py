@@ -8,7 +8,7 @@ from yolo3.mxnet_setup import mx
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.data.augment import augment, resize_only
-from yolo3.data.datasets import val_sample
+from yolo3.data.datasets import val_sample_or_black
 from yolo3.data.images import BadImage, Blend
 from yolo3.data.sampler import mixup_partner
 from yolo3.data.targets import sparse_targets
@@ -110,7 +110,7 @@ class ValSamples:
         self._size = size
 
     def __getitem__(self, index):
-        pixels, original = val_sample(self.images, index, self._size)
+        pixels, original = val_sample_or_black(self.images, index, self._size)
         return pixels, np.array(original, 'int32')
 
     def name(self, index):

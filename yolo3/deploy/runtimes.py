@@ -9,7 +9,7 @@ import numpy as np
 
 from yolo3.boxes import SCORE_FLOOR, nms, resize, to_original
 from yolo3.cli import UserError
-from yolo3.data.datasets import val_sample
+from yolo3.data.datasets import val_sample_or_black
 from yolo3.files import require_regular
 from yolo3.metrics import measure
 from yolo3.sidecar import CHECKS, checked
@@ -163,7 +163,7 @@ def batches(images, size, batch_size, num_workers):
     ahead = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(max(1, num_workers)) as pool:
         for start in range(0, len(images) + batch_size, batch_size):
-            ahead.append([pool.submit(val_sample, images, index, size) for index in
+            ahead.append([pool.submit(val_sample_or_black, images, index, size) for index in
                           range(start, min(start + batch_size, len(images)))])
             if start:
                 yield [np.stack(parts) for parts in zip(*[future.result() for future in ahead.popleft()])]
