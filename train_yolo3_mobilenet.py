@@ -18,7 +18,7 @@ from mxnet.contrib import amp
 import numpy as np
 
 from yolo3 import cli, metrics, network, weights
-from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, shorten
+from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, share, shorten
 from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
@@ -75,12 +75,12 @@ def parse_args(argv=None):
     add('--epochs', type=positive, default=200)
     add('--lr', type=number, default=0.001, help='learning rate')
     add('--lr-mode', default='step', choices=('constant', 'step', 'linear', 'poly', 'cosine'))
-    add('--lr-decay', type=number, default=0.1, help='factor of each decay (step)')
+    add('--lr-decay', type=share, default=0.1, help='factor of each decay (step)')
     add('--lr-decay-period', type=count, default=0, help='decay every so many epochs instead of at --lr-decay-epoch')
     add('--lr-decay-epoch', type=integers, default='160,180', help='epochs at which the learning rate decays (step)')
     add('--warmup-lr', type=number, default=0.0, help='learning rate at the start of the warmup')
     add('--warmup-epochs', type=count, default=0, help='epochs of linear warmup')
-    add('--momentum', type=number, default=0.9)
+    add('--momentum', type=share, default=0.9)
     add('--wd', type=number, default=0.0005, help='weight decay')
     add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
     add('--seed', type=count, default=233)

@@ -1,6 +1,7 @@
 """How a training begins: anew, or from a checkpoint if the command still asks for the same training."""
 import dataclasses
 import logging
+import shlex
 from typing import NamedTuple
 
 from yolo3 import checkpoint, weights
@@ -88,7 +89,7 @@ def continued(path, state, classes, data, flags):
         for name in rule.flags:
             old, new = state.flags.get(name), flags.get(name)
             if old != new and rule.change == REFUSED:
-                refuse('was made with %s %s, not %s' % (flag(name), old, new))
+                refuse('was made with %s %s, not %s' % (flag(name), *[shlex.quote(str(value)) for value in (old, new)]))
             if old != new and rule.change == SAID:
                 logger.info('%s was %s until now, and is %s from here on', flag(name), old, new)
             if old != new and rule.change == UNUSED:
