@@ -12,6 +12,7 @@ onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
 from yolo3.cli import UserError
+from yolo3.data.anchors import ANCHORS
 from yolo3.data.datasets import open_val
 from yolo3.deploy import runtimes
 from yolo3.weights import save_detector
@@ -155,6 +156,36 @@ def test_other_files_are_named(tmp_path, name, content, backend):
             file.write(content)
     with pytest.raises(UserError, match=name):
         runtimes.ONNXDetector(path, backend)
+
+
+GOOD = {'network': 'mobilenet0_25', 'classes': ['a', 'b'], 'dataset': 'voc', 'data_shape': 64, 'anchors': ANCHORS,
+        'mean': [0.5, 0.5, 0.5], 'std': [0.2, 0.2, 0.2]}
+
+
+@pytest.mark.parametrize('key, text', [
+    (key, text) for key in GOOD for text in (None, '', '{', 'null', '[]', '{}', '-1', 'true', '1e999', '[' * 10 ** 5)
+] + [('classes', '"abc"'), ('classes', '["a", "A"]'), ('classes', '["a", 1]'), ('classes', '[" "]'),
+     ('data_shape', '65'), ('data_shape', '"64"'), ('data_shape', '64.0'), ('anchors', '[[1, 2]]'), ('mean', '[0, 0]'),
+     ('mean', '[0, 0, NaN]'), ('std', '[0, 1, 1]'), ('std', '["1", 1, 1]'), ('std', '[1e-30, 1, 1]')])
+def test_metadata_is_checked_as_sidecars_are(key, text):
+    texts = {name: json.dumps(value) for name, value in GOOD.items()}
+    assert runtimes.facts(texts.__getitem__) == GOOD
+    texts[key] = text
+    if text is None:
+        del texts[key]
+    with pytest.raises(ValueError, match='"%s"' % key):
+        runtimes.facts(texts.__getitem__)
+
+
+def test_more_scores_than_classes_are_named(files, tmp_path):
+    for variant, words in ('plain', 'has scores of 2 classes, but names 1'), ('nms', 'finds more classes'):
+        model = onnx.load(files[variant])
+        next(entry for entry in model.metadata_props if entry.key == 'classes').value = '["red"]'
+        onnx.save(model, str(tmp_path / 'one.onnx'))
+        with pytest.raises(UserError, match='one.onnx ' + words):
+            detector = runtimes.ONNXDetector(str(tmp_path / 'one.onnx'), score_floor=runtimes.SCORE_FLOOR)
+            for seed in range(20):
+                detector.detect([np.random.RandomState(seed).randint(0, 256, (64, 64, 3), 'uint8')], 64)
 
 
 def test_heads_are_not_enough(files):
