@@ -3,6 +3,10 @@ import glob
 import os
 import sys
 
+from yolo3.cli import start
+
+start(__name__)
+
 # FFmpeg, inside OpenCV, would print lines of its own beside the one that names an unreadable video.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
@@ -11,10 +15,10 @@ from tqdm import tqdm
 
 from yolo3 import log
 from yolo3.atomic import write_json
-from yolo3.cli import (ArgumentParser, UserError, check_output_file, comma_list, count, input_size, make_output_folder,
-                       run, share)
+from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, port, run, share
 from yolo3.detector import add_detector_flags, open_detector
 from yolo3.data.images import EXTENSIONS
+from yolo3.files import check_output, make_output_folder
 from yolo3.show.annotate import VIDEO_EXTENSIONS, OutputFolder, annotate_image, annotate_stream, annotate_video
 from yolo3.show.draw import font_file
 
@@ -33,7 +37,7 @@ def parse_args(argv=None):
         'window (q closes it) or, if there is no display, written to a video in --out-dir (Ctrl-C ends it)')
     add('--serve', action='store_true', help='instead of IMAGES: serve a web page and a JSON API, see docs/deploy.md')
     add('--host', default='127.0.0.1', help='address of --serve; 0.0.0.0 lets every machine in; default: %(default)s')
-    add('--port', type=count, default=8000, metavar='N',
+    add('--port', type=port, default=8000, metavar='N',
         help='port of --serve; 0 takes any free one; default: %(default)s')
     args = parser.parse_intermixed_args(argv)
     if args.source or args.serve:
@@ -41,9 +45,6 @@ def parse_args(argv=None):
         others = args.inputs + args.images + [other for other in others + ['--json'] if vars(args)[other[2:]]]
         if others:
             raise UserError('%s cannot be combined with %s' % (flag, others[0]))
-    if args.port >= 2 ** 16:
-        raise UserError('--port %d: must be at most 65535' % args.port)
-    check_output_file('--json', args.json)
     return args
 
 
@@ -62,9 +63,12 @@ def expand(name):
     raise UserError('no such image, video or folder: %s' % name)
 
 
-def annotate_files(paths, detect, out_dir):
-    """Annotate the image and video files `paths`. Returns the records of --json and whether a file was unreadable."""
-    folder, records, failed = OutputFolder(out_dir, paths), [], False
+def annotate_files(paths, detect, folder):
+    """Annotate the image and video files `paths` in an OutputFolder.
+
+    Returns the records of --json and whether a file was unreadable.
+    """
+    records, failed = [], False
     with log.bar(len(paths), 'demo', 'file') as bar:
         for path in paths:
             annotate = annotate_video if path.lower().endswith(VIDEO_EXTENSIONS) else annotate_image
@@ -90,6 +94,7 @@ def main(argv=None):
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
+    args.json = check_output('--json', args.json, [args.params, *paths])
     detector = open_detector(args)
     classes, size = detector.info['classes'], args.data_shape or detector.info['data_shape']
 
@@ -99,7 +104,6 @@ def main(argv=None):
         return [{'class': classes[id_], 'score': round(float(score), 4), 'box': [round(float(side), 2) for side in box]}
                 for id_, score, box in zip(ids, scores, boxes) if score >= thresh]
 
-    sys.stdout.reconfigure(errors='backslashreplace')  # for class names that the terminal's encoding lacks
     if args.serve:
         from yolo3.deploy import serve  # here because nothing else needs a web framework
         serve.run(detect, os.path.basename(args.params), args.thresh, args.host, args.port)
@@ -109,7 +113,7 @@ def main(argv=None):
     if args.source:
         annotate_stream(args.source, detect, args.out_dir)
         return
-    records, failed = annotate_files(paths, detect, args.out_dir)
+    records, failed = annotate_files(paths, detect, OutputFolder(args.out_dir, [*paths, args.json]))
     if args.json:
         write_json(args.json, records)
     print('%d detections in %d images, drawn into %s' % (sum(len(record['detections']) for record in records),

@@ -4,15 +4,19 @@ import math
 import os
 import time
 
+from yolo3.cli import start
+
+start(__name__)
+
 import numpy as np
 
 from yolo3 import log, metrics
 from yolo3.atomic import replacing, write_json
 from yolo3.boxes import SCORE_FLOOR
-from yolo3.cli import (ArgumentParser, UserError, check_output_file, comma_list, count, input_size, make_output_folder,
-                       positive, run, share)
-from yolo3.data.datasets import open_val
+from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
+from yolo3.data.datasets import ROOT, open_val
 from yolo3.detector import add_detector_flags, open_detector
+from yolo3.files import check_output, make_output_folder
 from yolo3.show import report
 
 
@@ -29,7 +33,7 @@ def parse_args(argv=None):
     add('--data-shape', default=[], type=input_sizes, metavar='SIZE[,SIZE]',
         help='input size, pixels; default: as in training; several are compared by mAP and time per image')
     add('--batch-size', type=positive, default=64, metavar='N', help='images; default: %(default)s')
-    add('--num-workers', '-j', type=count, default=4, metavar='N',
+    add('--num-workers', '-j', type=processes, default=4, metavar='N',
         help='processes that prepare the batches; default: %(default)s')
     add('--gluoncv-compatible', action='store_true',
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
@@ -43,8 +47,9 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if len(args.data_shape) > 1 and (args.detections or args.report):
         raise UserError('--detections and --report need a single --data-shape, not %d' % len(args.data_shape))
-    check_output_file('--json', args.json)
-    check_output_file('--detections', args.detections)
+    used = [args.params, args.dataset_root or ROOT, args.report and os.path.join(args.report, 'report.html')]
+    args.json = check_output('--json', args.json, used)
+    args.detections = check_output('--detections', args.detections, [*used, args.json])
     return args
 
 
@@ -79,8 +84,6 @@ def print_sizes(results):
 def main(argv=None):
     args = parse_args(argv)
     log.start_log()
-    if args.report:
-        make_output_folder('--report', args.report)
     detector = open_detector(args, args.nms_score_floor)
     dataset = args.dataset or detector.info['dataset']
     metric_name = args.metric or metrics.default_metric(dataset)
@@ -88,6 +91,9 @@ def main(argv=None):
         raise UserError('--metric coco needs --dataset coco: VOC annotations lack what it counts')
     images = open_val(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits),
                       args.on_bad_image)
+    if args.report:
+        make_output_folder('--report', args.report, {os.path.dirname(images.image_path(index))
+                                                     for index in range(len(images))})
     print(images.summary())
 
     results = []
@@ -109,7 +115,7 @@ def main(argv=None):
     if args.json:
         write_json(args.json, dict(params=args.params, images=len(metric.detections), metric=metric_name, **numbers))
     if args.detections:
-        with replacing(args.detections) as temporary, open(temporary, 'w') as file:
+        with replacing(args.detections) as temporary, open(temporary, 'w', encoding='utf-8') as file:
             json.dump(metrics.coco_results(images, metric.detections), file)
     if args.report:
         facts = '%s; input %d x %d; metric %s' % (images.summary(), size, size, metric_name)

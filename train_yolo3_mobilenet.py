@@ -11,13 +11,17 @@ The original repository's two commands, for 8 GPUs (--gpus '' is the CPU):
 import logging
 import math
 
+from yolo3 import cli
+
+cli.start(__name__)
+
 from yolo3.mxnet_setup import mx
 from mxnet import autograd, gluon
 from mxnet.contrib import amp
 
 import numpy as np
 
-from yolo3 import cli, metrics, network, weights
+from yolo3 import metrics, network, weights
 from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, share, shorten
 from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val

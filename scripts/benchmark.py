@@ -6,8 +6,12 @@ import sys
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-from yolo3.cli import ArgumentParser, UserError, check_output_file, input_size, positive, run
+from yolo3.cli import ArgumentParser, UserError, input_size, positive, run, start
+
+start(__name__)
+
 from yolo3.atomic import write_json
+from yolo3.files import check_output
 
 
 def parse_args(argv=None):
@@ -33,7 +37,7 @@ def parse_args(argv=None):
     add('--only', default='', help=argparse.SUPPRESS)
     add('--folder', default='', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    check_output_file('--json', args.json)
+    args.json = check_output('--json', args.json, [args.params, args.int8, args.backbone_params, args.dataset_root])
     args.command = [sys.executable, os.path.abspath(__file__), *(sys.argv[1:] if argv is None else argv)]
     return args
 

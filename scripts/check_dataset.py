@@ -6,18 +6,23 @@ import multiprocessing
 import os
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import start
+
+start(__name__)
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-
 from yolo3 import log
 from yolo3.atomic import replacing, write_json
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, count, input_size, run, shorten
+from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, processes, run, shorten
 from yolo3.data.anchors import ANCHORS, STRIDES, assign
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.images import TURNS, ImageFile
+from yolo3.files import check_output
 from yolo3.show.draw import FONT, draw, font_file
 
 FORMATS = Image.registered_extensions()
@@ -36,12 +41,12 @@ def parse_args(argv=None):
     add('--train-splits', default='', type=comma_list, help='as in training')
     add('--val-splits', default='', type=comma_list, help='as in training')
     add('--data-shape', type=input_size, default=416, help='input size at which boxes are measured, pixels')
-    add('--num-workers', '-j', type=count, default=4, help='processes that read the images')
+    add('--num-workers', '-j', type=processes, default=4, help='processes that read the images')
     add('--json', default='', metavar='FILE', help='also write the findings to this file, with all file names')
     add('--picture', default='', metavar='FILE', help='draw samples with their boxes into this PNG file')
     args = parser.parse_args(argv)
-    check_output_file('--json', args.json)
-    check_output_file('--picture', args.picture)
+    args.json = check_output('--json', args.json, [args.root])
+    args.picture = check_output('--picture', args.picture, [args.root, args.json], kinds=('.png',))
     if args.picture and not args.picture.lower().endswith('.png'):
         raise UserError('--picture %s: the name must end in .png' % args.picture)
     return args
@@ -195,7 +200,6 @@ def main(argv=None):
     findings.update(duplicates(*hashes))
     rows = table(sides, findings, args.data_shape)
 
-    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal's encoding may lack a name's characters
     print_table(names, rows)
     if args.json:
         write_json(args.json, {'splits': names, 'data_shape': args.data_shape,

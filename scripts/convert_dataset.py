@@ -7,11 +7,15 @@ import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import start
+
+start(__name__)
+
 import numpy as np
 import yaml
 from tqdm import tqdm
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, share, shorten
 from yolo3.data.images import EXTENSIONS, ImageFile
@@ -266,7 +270,6 @@ def main(argv=None):
     except OSError as error:
         shutil.rmtree(os.path.join(args.out, 'VOC2007'), ignore_errors=True)  # it was not there before
         raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))
-    sys.stdout.reconfigure(errors='backslashreplace')  # the terminal's encoding may lack a name's characters
     print('; '.join(['%s: %d images, %d boxes' % split for split in splits]
                     + ['left out ' + each for each in wrong]))
     print('train with --dataset voc --dataset-root %s --classes %s --train-splits 2007_trainval --val-splits 2007_test'

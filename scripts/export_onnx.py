@@ -3,15 +3,20 @@ import json
 import os
 import sys
 
-import numpy as np
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import start
+
+start(__name__)
+
+import numpy as np
 
 from yolo3.atomic import replacing
 from yolo3.boxes import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, run
+from yolo3.cli import ArgumentParser, UserError, comma_list, fail, run
 from yolo3.data.anchors import STRIDES
 from yolo3.detector import add_params_flags
+from yolo3.files import check_output
 from yolo3.network import LARGEST_EXPONENT, anchors_of
 from yolo3.weights import load_detector
 from mxnet.gluon import nn
@@ -37,7 +42,7 @@ def parse_args(argv=None):
     if args.nms and args.heads:
         raise UserError('--nms and --heads: choose one, as NMS needs the decoded boxes')
     args.output = args.output or os.path.splitext(args.params)[0] + '.onnx'
-    check_output_file('--output', args.output)
+    args.output = check_output('--output', args.output, [args.params], kinds=('.onnx',))
     return args
 
 

@@ -5,12 +5,16 @@ import os
 import re
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+
+from yolo3.cli import start
+
+start(__name__)
+
 import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3 import atomic, cli
 

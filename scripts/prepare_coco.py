@@ -5,6 +5,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
 from yolo3 import cli
+
+cli.start(__name__)
+
 from yolo3.data import download
 
 SERVER = 'http://images.cocodataset.org/'

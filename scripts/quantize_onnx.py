@@ -11,15 +11,20 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
+from yolo3.cli import start
+
+start(__name__)
+
 import numpy as np
 
 from yolo3 import log
 from yolo3.atomic import replacing
 from yolo3.boxes import iou
-from yolo3.cli import ArgumentParser, UserError, check_output_file, comma_list, fail, positive, run
+from yolo3.cli import ArgumentParser, UserError, comma_list, fail, positive, run
 from yolo3.data.datasets import open_train, val_sample
 from yolo3.deploy.runtimes import ONNXDetector
 from yolo3.detector import is_exported
+from yolo3.files import check_output
 from yolo3.system import usable_cpus
 
 try:
@@ -50,9 +55,7 @@ def parse_args(argv=None):
     if not is_exported(args.params):
         raise UserError('--params %s: export it first with scripts/export_onnx.py' % args.params)
     args.output = args.output or os.path.splitext(args.params)[0] + '_int8.onnx'
-    check_output_file('--output', args.output)
-    if os.path.realpath(args.output) == os.path.realpath(args.params):
-        raise UserError('--output %s is the file of --params: name another' % args.output)
+    args.output = check_output('--output', args.output, [args.params, args.dataset_root], kinds=('.onnx',))
     return args
 
 
@@ -120,8 +123,10 @@ def change(found, true):
 
 
 def sensitivities(model, ranges, inputs):
-    """{convolution: the `change` when it alone is quantized}, the largest first."""
+    """{convolution: the `change` when it alone is quantized}, the largest first. Raises UserError."""
     true, found = predictions(model, inputs), {}
+    if not all(np.isfinite(values).all() for values in true) or not true[1].any():
+        raise UserError('--params: on the training images the network gives no finite scores over 0: train it first')
     parts = layers(model)
     with log.bar(len(parts), 'sensitivity', 'layer') as bar:
         for name, (nodes, _) in parts.items():

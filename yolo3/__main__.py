@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 
+from yolo3.cli import run, start
 from yolo3.system import available_memory, usable_cpus
 
 PACKAGES = ('mxnet', 'mxnet-cu112', 'gluoncv', 'numpy', 'opencv-python', 'opencv-python-headless', 'horovod',
@@ -18,7 +19,8 @@ def output(*command):
     """What a command prints; '' if it fails or is missing."""
     try:
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=30,
-                              text=True, cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))).stdout.strip()
+                              encoding='utf-8', errors='replace',
+                              cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ''
 
@@ -62,6 +64,11 @@ def diagnostics():
         yield 'GPUs', 'none found by nvidia-smi'
 
 
-if __name__ == '__main__':
+def main():
     for pair in diagnostics():
-        print('%s: %s' % pair)
+        print('%s: %s' % pair, flush=True)
+
+
+if __name__ == '__main__':
+    start(__name__)
+    run(main)

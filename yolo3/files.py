@@ -1,7 +1,10 @@
-"""The files a command reads: regular ones only, since a FIFO or a device may never end."""
+"""The files of a command: it reads regular ones only, and what it writes destroys nothing."""
 import errno
 import os
 import stat
+
+from yolo3.atomic import temporary_file
+from yolo3.cli import UserError
 
 
 def require_regular(path):
@@ -17,6 +20,73 @@ def require_regular(path):
 
 
 def open_input(path, mode='rb', encoding=None):
-    """Open the regular file `path` to read, as `open`. Raises OSError as `require_regular`."""
+    """Open the regular file `path` to read, as `open`. Raises OSError as `require_regular`.
+
+    A FIFO or a device may never end.
+    """
     require_regular(path)
     return open(path, mode, encoding=encoding)
+
+
+def check_output(flag, path, used=(), kinds=('.json',)):
+    """Check, before the work, the file `path` that `flag` has the command write; '' is none. Raises UserError.
+
+    used: the other files that the command reads or writes ('': none), and the folders of its inputs. kinds: extensions
+    of the files that may be replaced. Returns the path to write: of a link, the file that it leads to.
+    """
+    if not path:
+        return path
+    target = os.path.realpath(path) if os.path.islink(path) else path
+    try:
+        problem = _problem(target, used, kinds)
+        if not problem:
+            with temporary_file(os.path.dirname(os.path.abspath(target))):  # whatever else may speak against it
+                pass
+    except (OSError, ValueError) as error:
+        problem = getattr(error, 'strerror', None) or error
+    if problem:
+        raise UserError('%s %s: %s' % (flag, path, problem))
+    return target
+
+
+def _problem(path, used, kinds):
+    """Why the file `path` is not to be written, '' if nothing speaks against it. Raises OSError."""
+    folder, name = os.path.split(path)
+    if os.path.isdir(path) or not name or not os.path.isdir(folder or os.curdir):
+        return 'name a file in a folder that exists'
+    stem, extension = os.path.splitext(path)
+    if extension == '.json' and os.path.exists(stem + '.params'):
+        return 'describes the weights %s.params: name another file' % stem
+    real, used = os.path.realpath(path), [os.path.realpath(os.path.expanduser(other)) for other in used if other]
+    if real in used:
+        return 'this command uses that file already: name another'
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return ''
+    if not stat.S_ISREG(found.st_mode):
+        return 'is not a regular file'
+    if any(os.path.exists(other) and os.path.samestat(found, os.stat(other)) for other in used) or any(
+            os.path.samestat(found, os.fstat(number)) for number in (1, 2)):
+        return 'this command uses that file already: name another'
+    for other in used:
+        if real.startswith(os.path.join(other, '')):
+            return 'exists, in the folder %s of the input: name another file, or remove it' % other
+    if extension.lower() not in kinds:
+        return 'exists, and is not a %s file: name another, or remove it' % ' or '.join(kinds)
+    return '' if os.access(path, os.W_OK) else 'exists, and is not writable'
+
+
+def make_output_folder(flag, path, used=()):
+    """Make the folder `path` of `flag` unless it exists. Raises UserError if nothing is to be written there.
+
+    used: folders of the command's inputs.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        with temporary_file(path):
+            pass
+    except (OSError, ValueError) as error:
+        raise UserError('%s %s: %s' % (flag, path, getattr(error, 'strerror', None) or error))
+    if any(os.path.isdir(other) and os.path.samefile(path, other) for other in used):
+        raise UserError('%s %s: holds input of this command: name another folder' % (flag, path))

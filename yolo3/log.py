@@ -9,7 +9,8 @@ from logging.handlers import WatchedFileHandler
 import numpy as np
 from tqdm import tqdm
 
-from yolo3.cli import UserError, make_output_folder
+from yolo3.cli import UserError
+from yolo3.files import make_output_folder
 
 logger = logging.getLogger('yolo3')
 
@@ -128,14 +129,14 @@ class TrainingLog:
         """Yield the batches of an epoch from `loader`, showing a progress bar, and log the epoch's end."""
         epoch, images, self._name = self._run.epoch, self._args.batch_size, loader.name
         self._mixed = self._seen = self._logged = 0
-        self._start = self._last_log = self._last_shown = time.time()
+        self._start = self._last_log = self._last_shown = time.perf_counter()
         self._bar = bar(self._run.batches_in_epoch * images, 'epoch %d' % epoch, rank=self._group.rank)
         self._bar.update(self._run.batch_in_epoch * images)
         for batch in loader:
             yield batch
             self._bar.update(images)
         self._bar.close()
-        logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.time() - self._start, self._run.meter)
+        logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.perf_counter() - self._start, self._run.meter)
         if self._args.mixup:
             mixed, = self._group.sum([self._mixed])
             logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, self._seen)
@@ -155,11 +156,11 @@ class TrainingLog:
         self._name_unreadable(batch.unreadable.asnumpy())
         self._mixed += int((batch.mixup_ratios.asnumpy() < 1).sum())
         self._seen += self._args.batch_size
-        now = time.time()
+        now = time.perf_counter()
         if self._args.log_interval and (step + 1) % self._args.log_interval == 0:
             logger.info('[Epoch %d][Batch %d], LR: %.2E, Speed: %.3f samples/sec, %s', self._run.epoch, step, lr,
-                        (self._seen - self._logged) / (now - self._last_log), self._run.meter)
-            self._logged, self._last_log = self._seen, time.time()
+                        (self._seen - self._logged) / max(now - self._last_log, 1e-9), self._run.meter)
+            self._logged, self._last_log = self._seen, time.perf_counter()
         if self._group.rank == 0 and now - self._last_shown > self._bar.mininterval:
             self._bar.set_postfix_str('lr %.1E, %s' % (lr, self._run.meter), refresh=False)
             self._last_shown = now

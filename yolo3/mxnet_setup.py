@@ -4,9 +4,9 @@ import importlib.metadata
 import os
 import sys
 
-from yolo3.cli import UserError, fail
+from yolo3.cli import UserError, ending_at_interrupt, fail, processes, variable
 from yolo3.dmlc import check_environment
-from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, usable_cpus
+from yolo3.system import CUDA_LIBRARIES, check_opencv, give_up, threads
 
 
 def load_cuda():
@@ -33,13 +33,16 @@ def keep_memory():
 
 
 keep_memory()
-if os.environ.get('DMLC_ROLE', 'worker') != 'worker':  # importing MXNet then runs a server or the scheduler to its end
-    try:
+try:
+    if os.environ.get('DMLC_ROLE', 'worker') != 'worker':  # importing MXNet then runs a server or scheduler to its end
         check_environment()
-    except UserError as error:
-        fail(error)
-# MXNet itself would take half of what the machine has. Horovod's processes of one host share it.
-os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cpus() // int(os.environ.get('HOROVOD_LOCAL_SIZE', 1)))))
+    # MXNet itself would take half of what the machine has.
+    os.environ['OMP_NUM_THREADS'] = str(threads())
+    for name in os.environ:
+        if name.startswith('MXNET_') and name.endswith('_NTHREADS'):  # it aborts, or takes all memory
+            variable(name, processes)
+except UserError as error:
+    fail(error)
 # The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
 # own. There are then more than processors, so that all of them sleep between two loops: 46 -> 33 images/s from then on.
 os.environ.setdefault('MXNET_CPU_PARALLEL_SIZE', str(2 ** 31 - 1))
@@ -51,17 +54,20 @@ os.environ.setdefault('MXNET_GPU_MEM_POOL_TYPE', 'Round')
 torch = sys.modules.get('torch')
 sys.modules['torch'] = None
 try:
-    import numpy as np
-    # MXNet and GluonCV use these names, which NumPy deprecated in 1.20 and took away in 1.24.
-    for alias, kind in (('bool', bool), ('float', float), ('int', int), ('object', object)):
-        if alias not in np.__dict__:
-            setattr(np, alias, kind)
-    load_cuda()
-    check_opencv()
-    import cv2
-    import mxnet as mx
-    import gluoncv
-except (ImportError, OSError) as error:
+    with ending_at_interrupt():
+        import numpy as np
+        if int(np.__version__.partition('.')[0]) > 1:
+            fail('MXNet does not work with NumPy %s: pip install "numpy<2"' % np.__version__)
+        # MXNet and GluonCV use these names, which NumPy deprecated in 1.20 and took away in 1.24.
+        for alias, kind in (('bool', bool), ('float', float), ('int', int), ('object', object)):
+            if alias not in np.__dict__:
+                setattr(np, alias, kind)
+        load_cuda()
+        check_opencv()
+        import cv2
+        import mxnet as mx
+        import gluoncv
+except Exception as error:
     give_up(error)
 finally:
     del sys.modules['torch']

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-from yolo3.cli import UserError, fail
+from yolo3.cli import MOST_PROCESSES, UserError, fail, variable, whole
 
 # What libmxnet and opencv-python take from the system, and the Debian / Ubuntu package that has it.
 SYSTEM_LIBRARIES = {'libgomp.so.1': 'libgomp1', 'libquadmath.so.0': 'libquadmath0',
@@ -20,7 +20,7 @@ CUDA_LIBRARIES = ('cuda_runtime/lib/libcudart.so.11.0', 'cuda_nvrtc/lib/libnvrtc
 def read(*path):
     """The text of a file; '' if it cannot be read."""
     try:
-        return pathlib.Path(*path).read_text()
+        return pathlib.Path(*path).read_text(encoding='utf-8', errors='replace')
     except OSError:
         return ''
 
@@ -55,6 +55,17 @@ def usable_cpus():
     return max(1, math.ceil(min(affinity, cgroup_quota())))
 
 
+def threads():
+    """How many threads a network takes: as many as OMP_NUM_THREADS says, else this process's share of the processors.
+
+    Raises UserError.
+    """
+    def number(text):
+        return whole(text.partition(',')[0], 1, MOST_PROCESSES)  # OpenMP also takes a number for each level: 4,2
+    sharing = variable('HOROVOD_LOCAL_SIZE', number, 1)  # processes of this host
+    return variable('OMP_NUM_THREADS', number) or max(1, usable_cpus() // sharing)
+
+
 def available_memory(meminfo='/proc/meminfo', root='/sys/fs/cgroup', membership='/proc/self/cgroup'):
     """The bytes of memory that this process could still take, its control groups (version 1 or 2) heeded."""
     available = math.inf
@@ -76,6 +87,9 @@ def explained(error):
         return UserError('Python has no module %s here; bash scripts/setup.sh makes .venv, whose .venv/bin/python has '
                          'everything (or: pip install -r requirements/cpu.txt; for .onnx files '
                          'requirements/deploy.txt)' % error.name)
+    if type(error).__name__ == 'MXNetError':  # its module may not be there
+        return UserError('MXNet cannot start (%s): is an MXNET_... variable wrong, or ulimit too low?'
+                         % str(error).splitlines()[-1])
     name = str(error).split(':')[0]
     if name in SYSTEM_LIBRARIES:
         return UserError('the system lacks %s (Debian package %s); all that is needed: apt-get install -y %s'

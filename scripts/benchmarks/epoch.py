@@ -34,12 +34,12 @@ def stock_epoch(args):
     net, trainer = network_and_trainer(images.classes, args.backbone_params)
     batches = stock_pipeline.loader(images, net, args.sizes, args.batch_size, 1)
     net.hybridize()  # anew: the loader ran it for its shapes
-    start, pixels = time.time(), 0
+    start, pixels = time.perf_counter(), 0
     for batch in batches:
         stock_pipeline.train_step(net, batch, trainer)
         pixels += len(batch[0]) * batch[0].shape[2] ** 2
     mx.nd.waitall()
-    return {'seconds an epoch': at_mean_size(time.time() - start, pixels, args, len(images))}
+    return {'seconds an epoch': at_mean_size(time.perf_counter() - start, pixels, args, len(images))}
 
 
 def our_epochs(args):
@@ -54,12 +54,12 @@ def our_epochs(args):
     memory, times = {}, []
     for number in range(args.epochs):
         sampler.set_epoch(number)
-        start, pixels = time.time(), 0
+        start, pixels = time.perf_counter(), 0
         for batch in loader:
             training.train_step(net, targets, batch, trainer, flags, ONE_PROCESS)
             pixels += sum(spec.size ** 2 for spec in batch.samples)
         mx.nd.waitall()
-        times.append(at_mean_size(time.time() - start, pixels, args, len(images)))
+        times.append(at_mean_size(time.perf_counter() - start, pixels, args, len(images)))
         memory['MB after epoch %d, main' % (number + 1)] = measure.resident('self')
         memory['MB after epoch %d, worker' % (number + 1)] = measure.resident(worker.pid)
     return dict({'seconds an epoch': statistics.median(times)}, **memory)

@@ -24,10 +24,10 @@ def figures(args):
     times = {name: [] for name in found}
     for round_ in range(args.rounds + 1):
         for name, action in found.items():
-            start = time.time()
+            start = time.perf_counter()
             action()
             if round_:  # the first builds the network
-                times[name].append(time.time() - start)
+                times[name].append(time.perf_counter() - start)
     once, whole = times.values()
     return dict({name: statistics.median(values) for name, values in times.items()}, images=len(images), **{
         'evaluation / network': statistics.median(b / a for a, b in zip(once, whole))})

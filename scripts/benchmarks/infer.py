@@ -62,7 +62,7 @@ def write_files(args, net, info, folder):
     import onnx
     paths = {name: os.path.join(folder, name) for name in ('net.params', 'heads.onnx', 'int8.onnx', 'boxes.onnx')}
     net.save_parameters(paths['net.params'])
-    with open(os.path.join(folder, 'info.json'), 'w') as file:
+    with open(os.path.join(folder, 'info.json'), 'w', encoding='utf-8') as file:
         json.dump(info, file)
     onnx.save(export_onnx.export(net, info), paths['boxes.onnx'])
     cut_heads(onnx.load(paths['boxes.onnx']), paths['heads.onnx'])
@@ -132,7 +132,7 @@ def mxnet_forward(args):
                     x = F.concat(x, routes[1 - number], dim=1)
             return results
 
-    with open(os.path.join(args.folder, 'info.json')) as file:
+    with open(os.path.join(args.folder, 'info.json'), encoding='utf-8') as file:
         info = json.load(file)
     net = build(info['network'], info['classes'])
     net.load_parameters(os.path.join(args.folder, 'net.params'))

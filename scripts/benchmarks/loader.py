@@ -28,11 +28,11 @@ def figures(args):
         for round_ in range(args.rounds):
             for name, batches in loaders.items():
                 # Several epochs of ours, as it is over so soon. Each starts with its worker idle, as does stock's.
-                count, start = 0, time.time()
+                count, start = 0, time.perf_counter()
                 for epoch_ in range(8 if name == 'ours' else 1):
                     sampler.set_epoch(8 * round_ + epoch_, mixup)
                     count += sum(len(batch[0]) for batch in batches)
-                speeds[name].append(count / (time.time() - start))
+                speeds[name].append(count / (time.perf_counter() - start))
         kind = ', mixup' if mixup else ''
         for name in speeds:
             found['images/s, one worker%s: %s' % (kind, name)] = statistics.median(speeds[name])

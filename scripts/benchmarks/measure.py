@@ -4,6 +4,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -21,8 +22,11 @@ def by_turns(args, runs, settings=()):
             env = dict(os.environ, **(STOCK if name.endswith('stock') else {}))
             with tempfile.NamedTemporaryFile(suffix='.json') as file:
                 command = [*args.command, *settings, '--only', name, '--json', file.name]
-                subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
-                results[name].append(json.load(open(file.name)))
+                status = subprocess.run(command, env=env, stdout=subprocess.DEVNULL).returncode
+                if status:
+                    sys.exit(status if status > 0 else 1)  # it has said why
+                with open(file.name, encoding='utf-8') as figures:
+                    results[name].append(json.load(figures))
     return results
 
 
@@ -41,9 +45,9 @@ def seconds(action, count):
     """The median time that `action` takes, the first two times left out."""
     times = []
     for _ in range(count + 2):
-        start = time.time()
+        start = time.perf_counter()
         action()
-        times.append(time.time() - start)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[2:])
 
 

@@ -42,8 +42,8 @@ def measured(args, backend, count):
     with tempfile.TemporaryDirectory() as folder:
         path, script = os.path.join(folder, 'figures.json'), os.path.join(folder, 'command.sh')
         command = [*args.command, '--only', backend, '--json', path]
-        with open(script, 'w') as file:  # horovodrun would take some flags for its own
-            file.write('exec ' + ' '.join(map(shlex.quote, command)))
+        with open(script, 'wb') as file:  # horovodrun would take some flags for its own
+            file.write(os.fsencode('exec ' + ' '.join(map(shlex.quote, command))))
         env = dict(os.environ, OMP_NUM_THREADS=str(max(1, usable_cpus() // count)))
         if backend == 'horovod':
             run = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
@@ -62,7 +62,7 @@ def measured(args, backend, count):
         finally:
             for process in processes:
                 process.terminate()
-        with open(path) as file:
+        with open(path, encoding='utf-8') as file:
             return json.load(file)
 
 
@@ -94,12 +94,12 @@ def one_process(args):
         def milliseconds(trainer, members):
             """One step's, averaged over three: from the start of all processes to the end of the last."""
             group.barrier()
-            start = time.time()
+            start = time.perf_counter()
             for _ in range(3):
                 training.train_step(net, targets, batch, trainer, flags, members)
             mx.nd.waitall()
             group.barrier()
-            return (time.time() - start) / 3 * 1000
+            return (time.perf_counter() - start) / 3 * 1000
         pairs = [(milliseconds(with_backend, group), milliseconds(without, ONE_PROCESS)) for _ in range(4)][1:]
         backend = statistics.median(a - b for a, b in pairs)
         step, alone = map(statistics.median, zip(*pairs))

@@ -1,15 +1,18 @@
 """What the training benchmarks train: a data set and a network."""
 from mxnet import gluon
 
-from yolo3.cli import comma_list
+from yolo3.cli import UserError, comma_list
 from yolo3.data.datasets import open_train
 from yolo3.network import build
 
 
 def dataset(args):
-    """The training images that the flags name."""
-    return open_train(args.dataset, args.dataset_root, comma_list(args.classes), comma_list(args.train_splits),
-                      skip_empty=True)  # the stock pipeline cannot take an image without objects
+    """The training images that the flags name. Raises UserError."""
+    images = open_train(args.dataset, args.dataset_root, comma_list(args.classes), comma_list(args.train_splits),
+                        skip_empty=True)  # the stock pipeline cannot take an image without objects
+    if args.batch_size > len(images):
+        raise UserError('--batch-size %d is larger than the training set of %d images' % (args.batch_size, len(images)))
+    return images
 
 
 def network_and_trainer(classes, backbone_params=''):

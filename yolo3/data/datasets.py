@@ -13,8 +13,9 @@ from yolo3.data.coco import COCOImages
 from yolo3.data.images import BadImage
 from yolo3.data.voc import VOC_CLASSES, VOCImages
 
-VOC_ROOT = os.path.join('~', '.mxnet', 'datasets', 'voc')
-COCO_ROOT = os.path.join('~', '.mxnet', 'datasets', 'coco')
+ROOT = os.path.join('~', '.mxnet', 'datasets')
+VOC_ROOT = os.path.join(ROOT, 'voc')
+COCO_ROOT = os.path.join(ROOT, 'coco')
 
 
 def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, on_bad_image=None):

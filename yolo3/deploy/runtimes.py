@@ -13,7 +13,7 @@ from yolo3.data.datasets import val_sample_or_black
 from yolo3.files import require_regular
 from yolo3.metrics import measure
 from yolo3.sidecar import CHECKS, checked
-from yolo3.system import usable_cpus
+from yolo3.system import threads
 
 # At its import OpenVINO would report to Google Analytics, from a process that it forks off a thread: with MXNet loaded
 # too, that can hang. Without this package it does not.
@@ -41,6 +41,8 @@ class ONNXDetector:
                             % error.name)
         except FileNotFoundError:
             raise UserError('no such .onnx file: %s' % path)
+        except UserError:
+            raise
         except Exception as error:  # the runtimes raise their own errors
             raise UserError('%s is not a readable file of scripts/export_onnx.py: %s' % (path, reason(error)))
         if not shapes.keys() >= set(OUTPUTS):
@@ -126,7 +128,7 @@ def _onnxruntime(path):
     the type of the input; {output: its shape, a list in which only the fixed dimensions are numbers}."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
     return (lambda images: session.run(OUTPUTS, {'images': images}),
@@ -141,7 +143,7 @@ def _openvino(path):
     model = core.read_model(path)
     # By default it computes in bfloat16 if the processor can, and finds other boxes than elsewhere.
     compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32',
-                                                 'INFERENCE_NUM_THREADS': _threads()})
+                                                 'INFERENCE_NUM_THREADS': threads()})
 
     def run(images):
         results = compiled({'images': images})
@@ -150,12 +152,6 @@ def _openvino(path):
             model.input('images').element_type.get_type_name(),
             {name: [side.get_length() if side.is_static else None for side in output.partial_shape]
              for output in model.outputs for name in output.names})
-
-
-def _threads():
-    """OMP_NUM_THREADS if the user set it, as for MXNet; else the number of usable processors."""
-    wanted = os.environ.get('OMP_NUM_THREADS', '')
-    return int(wanted) if wanted.isdigit() and int(wanted) else usable_cpus()
 
 
 def batches(images, size, batch_size, num_workers):

@@ -7,8 +7,11 @@ the best first, boxes as xmin, ymin, xmax, ymax in the image's pixels. A refusal
 damaged one, 503 queued for MOST_SECONDS.
 
 Images are processed one at a time, so that no number of requests takes more memory or time than these limits allow.
+Clients that send slowly are cut off after REQUEST_SECONDS, or earlier if others need their connections: see Connection.
 """
+import collections
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,6 +23,8 @@ from yolo3.data.images import ImageFile
 
 try:
     import waitress
+    import waitress.channel
+    import waitress.server
     from flask import Flask, abort, render_template, request
     from werkzeug.exceptions import HTTPException
 except ImportError as missing:
@@ -31,6 +36,9 @@ MOST_BYTES = 16 * 2 ** 20
 MOST_PIXELS = 25 * 10 ** 6
 MOST_SECONDS = 10  # that a request may wait in the queue
 IDLE_SECONDS = 30  # before a connection that sends nothing is closed
+REQUEST_SECONDS = 60  # for a whole request, headers and body, to arrive
+MOST_CONNECTIONS = 64  # at once
+HEAD_START = 2 ** 16  # bytes that count as received when a request begins: a new one is not the slowest at once
 # The server itself refuses from here on, in plain text. A smaller body is read, so that its sender gets JSON.
 CUT_BYTES = 4 * MOST_BYTES
 
@@ -91,13 +99,62 @@ def decode(content):
         abort(422, str(error))
 
 
-def run(find, name, thresh, host, port):
-    """Serve until Ctrl-C or SIGTERM; see `make_app`. Raises UserError if the address is not available."""
+class Connection(waitress.channel.HTTPChannel):
+    """A connection of waitress, which knows limits for silence and size only.
+
+    It is closed if a request takes longer than REQUEST_SECONDS to arrive. If there are MOST_CONNECTIONS, a new one
+    closes the slowest that is still sending, of the address that has most of these.
+    """
+
+    def __init__(self, server, connection, address, *args, **kwargs):
+        open_ones = [other for other in server.active_channels.values() if not other.will_close]
+        sending = [other for other in open_ones if other.is_sending()]
+        if sending and len(open_ones) >= MOST_CONNECTIONS:
+            of_address = collections.Counter(other.addr[0] for other in sending)
+            min(sending, key=lambda other: (-of_address[other.addr[0]], other.speed())).will_close = True
+        self._begin()
+        super().__init__(server, connection, address, *args, **kwargs)
+
+    def _begin(self):
+        """A request is expected from now on."""
+        self._start, self._received = time.monotonic(), HEAD_START
+
+    def is_sending(self):
+        """Whether no whole request has arrived that is still to be answered."""
+        return not self.requests and not self.total_outbufs_len and self._start < math.inf
+
+    def speed(self):
+        """Bytes a second, the head start included."""
+        return self._received / (1 + time.monotonic() - self._start)
+
+    def received(self, data):
+        self._received += len(data)
+        return super().received(data)
+
+    def service(self):
+        self._start = math.inf
+        super().service()
+        self._begin()
+
+    def readable(self):
+        """Called at least once a second."""
+        self.will_close |= self.is_sending() and time.monotonic() - self._start > REQUEST_SECONDS
+        return super().readable()
+
+
+def make_server(app, host, port):
+    """A server of waitress for the Flask application. Raises UserError if the address is not available."""
+    waitress.server.BaseWSGIServer.channel_class = Connection
     try:
-        server = waitress.create_server(make_app(find, name, thresh), host=host, port=port, threads=4,
-                                        max_request_body_size=CUT_BYTES, channel_timeout=IDLE_SECONDS, ident=None)
+        return waitress.create_server(app, host=host, port=port, threads=4, max_request_body_size=CUT_BYTES,
+                                      channel_timeout=IDLE_SECONDS, connection_limit=2 * MOST_CONNECTIONS, ident=None)
     except (OSError, ValueError) as error:
         raise UserError('--host %s --port %d: cannot listen on this address: %s' % (host, port, error))
+
+
+def run(find, name, thresh, host, port):
+    """Serve until Ctrl-C or SIGTERM; see `make_app`. Raises UserError as `make_server`."""
+    server = make_server(make_app(find, name, thresh), host, port)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('waitress').setLevel(logging.INFO)
     server.print_listen('http://{}:{}  (Ctrl-C stops it)')

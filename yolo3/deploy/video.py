@@ -1,8 +1,8 @@
 """Frames of a camera, a stream or a video file, which a thread reads ahead; and the window or video that shows them."""
 import collections
 import contextlib
-import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -11,16 +11,25 @@ import time
 import cv2
 
 from yolo3.cli import UserError
+from yolo3.files import require_regular
 
 PATIENCE = 2  # seconds to wait for the reading thread: a stream that has stopped blocks it for up to 30
 AVERAGED = 30  # frames that the frame rate is a mean over
 
 
+def is_camera(source):
+    """Whether --source is a camera's number."""
+    return re.fullmatch('[0-9]{1,4}', source) is not None
+
+
 def open_source(source):
     """A cv2.VideoCapture of --source: a camera's number, a file or an address. Raises UserError."""
-    if not (source.isdigit() or '://' in source or os.path.exists(source)):
-        raise UserError('--source %s: no such file; 0 is the first camera, rtsp://... a stream' % source)
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not (is_camera(source) or re.match(r'(?!file)[a-z0-9]+://', source)):
+        try:
+            require_regular(source)
+        except OSError as error:
+            raise UserError('--source %s: %s; 0 is the first camera, rtsp://... a stream' % (source, error.strerror))
+    capture = cv2.VideoCapture(int(source) if is_camera(source) else source)
     if not capture.isOpened():
         raise UserError('--source %s: cannot open it: not a camera, video or stream that this OpenCV can read' % source)
     return capture

@@ -4,6 +4,7 @@
 """
 import contextlib
 import os
+import stat
 import sys
 
 import cv2
@@ -14,29 +15,40 @@ from yolo3.atomic import replacing
 from yolo3.cli import UserError
 from yolo3.data.images import ImageFile
 from yolo3.deploy import video
+from yolo3.files import require_regular
 from yolo3.show.draw import draw
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png')  # kept; other pictures are written as .jpg
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
+JPEG_SIDE = 65500  # pixels: OpenCV writes no longer ones as JPEG
 USUAL_RATE = 25  # frames per second, if a source does not say
 
 
 class OutputFolder:
-    """Names in the folder `path`: each only once, and never the name of one of the files `inputs`."""
+    """Names in the folder `path`: each only once, and never the name of one of the files `used` ('': none).
 
-    def __init__(self, path, inputs):
+    A file of an earlier run is replaced, unless the folder holds some of `used`: its files may be originals.
+    """
+
+    def __init__(self, path, used):
         self._path = path
-        self._taken = set(map(os.path.realpath, inputs))
+        self._taken = set(map(os.path.realpath, filter(None, used)))
+        self._replaces = os.path.realpath(path) not in map(os.path.dirname, self._taken)
 
     def name(self, source, extension):
         """The path of the annotated file `source`: its base name and `extension`, numbered if that is taken."""
         base = os.path.splitext(os.path.basename(source))[0]
         number, target = 1, os.path.join(self._path, base + extension)
-        while os.path.realpath(target) in self._taken:
+        while not self._is_free(target):
             number += 1
             target = os.path.join(self._path, '%s_%d%s' % (base, number, extension))
         self._taken.add(os.path.realpath(target))
         return target
+
+    def _is_free(self, path):
+        if os.path.realpath(path) in self._taken:
+            return False
+        return not os.path.lexists(path) or self._replaces and stat.S_ISREG(os.lstat(path).st_mode)
 
 
 def annotate_image(path, detect, folder):
@@ -47,6 +59,8 @@ def annotate_image(path, detect, folder):
     image = ImageFile(path).pixels()
     detections = detect(image)
     extension = os.path.splitext(path)[1]
+    if max(image.shape) > JPEG_SIDE:
+        extension = '.png'
     target = folder.name(path, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
     with replacing(target) as temporary:
         cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1].tofile(temporary)
@@ -57,6 +71,10 @@ def annotate_image(path, detect, folder):
 
 def annotate_video(path, detect, folder):
     """As `annotate_image` for a video file, without its sound: the same frame rate, and a record for each frame."""
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise UserError('cannot read video %s: %s' % (path, error.strerror))
     capture = cv2.VideoCapture(path)
     rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     records, writer = [], None
@@ -87,7 +105,7 @@ def annotate_stream(source, detect, out_dir):
     They go into a window or, if this machine has none, into a video in `out_dir`. Raises UserError.
     """
     capture = video.open_source(source)
-    is_file = os.path.exists(source) and not source.isdigit()
+    is_file = os.path.exists(source) and not video.is_camera(source)
     name = source if is_file else 'live'  # an address may contain a password
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if 0 < rate < 1000 else USUAL_RATE  # some cameras do not know theirs
@@ -131,6 +149,8 @@ def open_writer(source, folder, rate, size):
     """A cv2.VideoWriter for frames of `size`, (width, height), and the file it writes. Raises UserError."""
     for extension, code in ('.mp4', 'mp4v'), ('.avi', 'MJPG'):
         target = folder.name(source, extension)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(target)  # OpenCV would write into it, and so into all files that are hard links to it
         writer = cv2.VideoWriter(target, cv2.VideoWriter_fourcc(*code), rate, size)
         if writer.isOpened():
             return writer, target

@@ -67,7 +67,8 @@ def write(folder, title, facts, metric, values, threshold):
         'curves': ''.join(curves(folder, metric, threshold)),
         'best': ''.join(pictures(folder, 'best', images, [(shown[i], matrices[i]) for i in best])),
         'worst': ''.join(pictures(folder, 'worst', images, [(shown[i], matrices[i]) for i in worst]))}
-    with replacing(os.path.join(folder, 'report.html')) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+    with replacing(os.path.join(folder, 'report.html')) as temporary, open(
+            temporary, 'w', encoding='utf-8', errors='backslashreplace') as file:
         file.write(page)
 
 
