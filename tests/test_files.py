@@ -1,9 +1,15 @@
-"""Files that are not regular ones are refused at once, by the function that opens all inputs."""
+"""The functions that open all inputs and check all outputs: what they refuse and what they take."""
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 
-from yolo3.files import open_input
+from conftest import ROOT
+from yolo3.atomic import write_json
+from yolo3.cli import UserError
+from yolo3.files import check_output, make_output_folder, open_input
 
 
 def fifo(folder):
@@ -35,3 +41,81 @@ def test_a_link_to_a_regular_file_is_read(tmp_path):
     (tmp_path / 'file').symlink_to('target')
     with open_input(str(tmp_path / 'file'), 'r', 'utf-8') as file:
         assert file.read() == 'content'
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to write into, the current one, with files of several kinds."""
+    monkeypatch.chdir(tmp_path)
+    for name in 'net.params', 'net.json', 'old.json', 'code.py', 'in.json', 'set/annotations/all.json':
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('content', encoding='utf-8')
+    os.mkfifo('fifo')
+    os.symlink('net.json', 'link.json')
+    os.symlink('in.json', 'input link.json')
+    os.symlink('loop', 'loop')
+    os.symlink('none/x.json', 'dangling.json')
+    os.link('in.json', 'hard.json')
+    (tmp_path / 'linked set').symlink_to('set')
+    return tmp_path
+
+
+USED = ['in.json', 'set', 'later.json', '']
+
+
+@pytest.mark.parametrize('path, why', [
+    ('.', 'a file in a folder that exists'), ('new/', 'a folder that exists'), ('no/x.json', 'a folder that exists'),
+    ('code.py/x.json', 'a folder that exists'), ('dangling.json', 'a folder that exists'),
+    ('net.json', 'describes the weights net.params'), ('link.json', 'describes the weights'),
+    ('in.json', 'uses that file already'), ('./set/../in.json', 'uses that file already'),
+    ('input link.json', 'uses that file already'), ('hard.json', 'uses that file already'),
+    ('later.json', 'uses that file already'), ('set/annotations/all.json', 'in the folder .*set of the input'),
+    ('linked set/annotations/all.json', 'in the folder .*set of the input'), ('net.params', 'not a .json file'),
+    ('code.py', 'not a .json file'), ('fifo', 'not a regular file'), ('/dev/null', 'not a regular file'),
+    ('/dev/zero', 'not a regular file'), ('loop', 'symbolic links'), ('x' * 300 + '.json', 'too long')])
+def test_an_output_that_would_destroy_something_or_cannot_be_written_is_refused(path, why, here):
+    before = sorted(os.listdir('.'))
+    with pytest.raises(UserError, match=r'^--json %s: [^\n]*%s' % (path, why)):
+        check_output('--json', path, USED)
+    assert sorted(os.listdir('.')) == before
+
+
+@pytest.mark.parametrize('path', ['new.json', 'old.json', 'new', 'set/new.json', 'x' * 250 + '.json', '数字\udcff.json'])
+def test_an_output_that_is_new_or_of_its_kind_is_taken(path, here):
+    before = sorted(os.listdir('.'))
+    assert check_output('--json', path, USED) == path and sorted(os.listdir('.')) == before
+    write_json(path, [path])
+    with open(path, encoding='utf-8') as file:
+        assert json.load(file) == [path]
+
+
+def test_no_output_is_none():
+    assert check_output('--json', '') == ''
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_written(here):
+    (here / 'results.json').symlink_to('set/new.json')
+    target = check_output('--json', 'results.json')
+    write_json(target, [1])
+    assert (here / 'results.json').is_symlink() and (here / 'set/new.json').read_text() == '[\n  1\n]\n'
+
+
+def test_the_file_that_stdout_goes_to_is_no_output(here):
+    script = 'from yolo3.files import check_output; check_output("--json", %r)'
+    for path in 'out.json', '/dev/stdout':
+        with open('out.json', 'w', encoding='utf-8') as file:
+            done = subprocess.run([sys.executable, '-c', script % path], stdout=file, stderr=subprocess.PIPE, text=True,
+                                  env=dict(os.environ, PYTHONPATH=ROOT), timeout=60)
+        assert done.stderr.splitlines()[-1].endswith('%s: this command uses that file already: name another' % path)
+
+
+@pytest.mark.parametrize('path, why', [('code.py', 'File exists'), ('code.py/x', 'Not a directory'),
+                                       ('set/annotations', 'holds input'), ('x' * 300, 'too long')])
+def test_a_folder_that_cannot_be_written_is_refused(path, why, here):
+    with pytest.raises(UserError, match='^--out-dir %s: .*%s' % (path, why)):
+        make_output_folder('--out-dir', path, ['set/annotations'])
+
+
+def test_a_folder_is_made(here):
+    make_output_folder('--out-dir', 'a/b', ['set'])
+    assert os.listdir('a/b') == []

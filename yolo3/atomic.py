@@ -13,16 +13,22 @@ def replacing(path):
     """Yield a temporary name beside `path`; when the block ends well, it becomes `path` on disk.
 
     The content is synced before the rename and the folder after it, so a crash or a power cut at any moment
-    leaves a complete file. If the block raises, the temporary file is removed and `path` is as it was. What a kill
-    leaves behind is removed by the next process that writes into the folder.
+    leaves a complete file. If the block raises, the temporary file is removed and `path` is as it was; an OSError that
+    names no file then names `path`. What a kill leaves behind is removed by the next process that writes into the
+    folder.
     """
-    folder = os.path.dirname(os.path.abspath(path))
+    temporary, folder = None, os.path.dirname(os.path.abspath(path))
     remove_leftovers(folder)
-    with temporary_file(folder) as temporary:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-    sync(folder)
+    try:
+        with temporary_file(folder) as temporary:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+        sync(folder)
+    except OSError as error:
+        if error.filename in (None, temporary):
+            error.filename, error.filename2 = path, None
+        raise
 
 
 @contextlib.contextmanager

@@ -188,7 +188,7 @@ def run(main):
     except (Interrupted, KeyboardInterrupt) as stop:
         sys.exit(status(stop))
     except MemoryError as error:
-        fail('out of memory: %s' % (error or 'the system has no more'), 1)
+        fail('out of memory: %s' % (str(error) or 'the system has no more'), 1)
     except OSError as error:
         reasons = filter(None, [error.filename, error.strerror or str(error), LIMITS.get(error.errno)])
         fail(': '.join(map(str, reasons)), 1)

@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 
-from yolo3.cli import UserError, make_output_folder
+from yolo3.cli import UserError
+from yolo3.files import make_output_folder
 
 logger = logging.getLogger('yolo3')
 

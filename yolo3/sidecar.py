@@ -2,13 +2,13 @@
 import json
 import os
 
-from yolo3.cli import UserError, shorten
+from yolo3.cli import MOST_PIXELS, UserError, shorten
 from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
 from yolo3.files import open_input
 
 NETWORKS = 'mobilenet1_0', 'mobilenet0_75', 'mobilenet0_5', 'mobilenet0_25'
 DATASETS = 'voc', 'coco'
-MOST_CLASSES, MOST_PIXELS = 10 ** 4, 2 ** 13  # limits what an untrusted file can cost in memory
+MOST_CLASSES = 10 ** 4  # as MOST_PIXELS, limits what an untrusted file can cost in memory
 
 
 def network_name(name):

@@ -2,7 +2,6 @@
 import collections
 import concurrent.futures
 import json
-import os
 import sys
 
 import numpy as np

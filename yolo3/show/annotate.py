@@ -62,8 +62,8 @@ def annotate_image(path, detect, folder):
     if max(image.shape) > JPEG_SIDE:
         extension = '.png'
     target = folder.name(path, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
-    with replacing(target) as temporary:
-        cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1].tofile(temporary)
+    with replacing(target) as temporary, open(temporary, 'wb') as file:
+        file.write(cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1])
     print_detections(path, detections)
     return [{'file': path, 'width': image.shape[1], 'height': image.shape[0], 'picture': target,
              'detections': detections}]

@@ -162,7 +162,8 @@ def pictures(folder, kind, images, found):
         gap = np.full((image.shape[0], 8, 3), 255, np.uint8)
         both = cv2.hconcat([draw(image, labels), gap, draw(image, detections)])
         name = '%s_%d.jpg' % (kind, number)
-        cv2.imencode('.jpg', cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1].tofile(os.path.join(folder, name))
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(cv2.imencode('.jpg', cv2.cvtColor(both, cv2.COLOR_RGB2BGR))[1])
         source = html.escape(os.path.basename(images.image_path(index)))
         yield figure(name, '%s: %d right, %d wrong, %d missed' % (source, *count(matrix)))
 
