@@ -15,7 +15,7 @@ import demo
 from conftest import ROOT
 from yolo3.cli import UserError
 from yolo3.network import build
-from yolo3.show.annotate import OutputFolder
+from yolo3.show.annotate import OutputFolder, annotate_image
 from yolo3.weights import load_detector, save_detector
 from yolo3.mxnet_setup import gluoncv, mx
 
@@ -189,6 +189,9 @@ def test_a_video_gives_a_video(run, params, tmp_path):
     (['cells.jpg', '--data-shape', '100'], '--data-shape: 100'),
     (['cells.jpg', '--json', 'no/such/folder.json'], '--json'),
     (['cells.jpg', '--json', 'empty'], '--json'),
+    (['cells.jpg', '--json', 'cells.jpg'], '--json'),
+    (['empty/../cells.jpg', '--json', 'cells.jpg'], '--json'),
+    (['cells.jpg', '--port', '65536'], '--port'),
     (['cells.jpg', '--out-dir', 'cells.jpg'], '--out-dir'),
     (['cells.jpg', '--dataset', 'imagenet'], '--dataset'),
 ])
@@ -226,6 +229,28 @@ def test_no_name_is_used_twice(tmp_path):
     folder = OutputFolder(str(tmp_path), [str(tmp_path / 'a_2.jpg')])
     names = [folder.name(path, '.jpg') for path in ('x/a.bmp', 'y/a.jpg', 'a.b.png', 'z/a.jpg')]
     assert [os.path.basename(name) for name in names] == ['a.jpg', 'a_3.jpg', 'a.b.jpg', 'a_4.jpg']
+
+
+def test_only_an_earlier_runs_files_are_replaced(tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'folder.jpg').mkdir()
+    (tmp_path / 'out' / 'link.jpg').symlink_to('old.jpg')
+    for name in 'a.jpg', 'a_2.jpg', 'out/old.jpg', 'out/taken.jpg':
+        (tmp_path / name).write_bytes(b'')
+
+    def names(folder, *sources):
+        folder = OutputFolder(str(folder), [str(tmp_path / 'a.jpg'), ''])
+        return [os.path.basename(folder.name(source, '.jpg')) for source in sources]
+    assert names(tmp_path, 'a.png', 'b.png') == ['a_3.jpg', 'b.jpg']  # beside an input there may be other originals
+    assert names(tmp_path / 'out', 'a.jpg', 'old.jpg', 'old.png', 'folder.jpg', 'link.jpg') == [
+        'a.jpg', 'old.jpg', 'old_2.jpg', 'folder_2.jpg', 'link_2.jpg']
+
+
+def test_a_picture_too_long_for_jpeg_is_drawn_as_png(tmp_path):
+    (tmp_path / 'out').mkdir()
+    path = save(tmp_path / 'long.bmp', np.zeros((4, 65501, 3), np.uint8))
+    record, = annotate_image(path, lambda image: [], OutputFolder(str(tmp_path / 'out'), []))
+    assert os.path.basename(record['picture']) == 'long.png' and os.path.getsize(record['picture'])
 
 
 @pytest.mark.slow

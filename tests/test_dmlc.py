@@ -15,7 +15,9 @@ RIGHT = {'DMLC_ROLE': 'worker', 'DMLC_PS_ROOT_URI': '127.0.0.1', 'DMLC_PS_ROOT_P
          'DMLC_NUM_SERVER': '1'}
 WRONG = [('DMLC_ROLE', 'boss'), ('DMLC_PS_ROOT_URI', 'host1'), ('DMLC_PS_ROOT_PORT', 'abc'),
          ('DMLC_PS_ROOT_PORT', '65536'), ('DMLC_PS_ROOT_PORT', '0'), ('DMLC_NUM_WORKER', 'x'),
-         ('DMLC_NUM_WORKER', '0'), ('DMLC_NUM_SERVER', '1.5')]
+         ('DMLC_NUM_WORKER', '0'), ('DMLC_NUM_SERVER', '1.5'), ('DMLC_PS_ROOT_PORT', '９０９１'),
+         ('DMLC_NUM_WORKER', '1' + '0' * 21), ('DMLC_NUM_SERVER', '1_0'), ('DMLC_NODE_HOST', 'host1'),
+         ('DMLC_NODE_HOST', ''), ('DMLC_INTERFACE', 'eth99')]
 
 
 @pytest.fixture

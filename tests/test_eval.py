@@ -186,7 +186,11 @@ def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
                          (['--nms-score-floor', '1.5'], '--nms-score-floor'),
                          (['--report', params], '--report'), (['--report-thresh', '-1'], '--report-thresh'),
                          (['--detections', tmp_path / 'no' / 'found.json'], '--detections'),
-                         (['--json', tmp_path], '--json')):
+                         (['--json', tmp_path], '--json'), (['--json', params], '--json'),
+                         (['--json', tmp_path / 'x.json', '--detections', tmp_path / 'x.json'], '--detections'),
+                         (['--json', squares / 'VOC2007/Annotations/test_00.xml'], '--json'),
+                         (['--json', tmp_path / 'report.html', '--report', tmp_path], '--json'),
+                         (['--report', squares / 'VOC2007/JPEGImages'], '--report'), (['-j', '1025'], '-j')):
         result = evaluate(run, params, squares, *flags)
         assert result.returncode == 2 and named in result.stderr.splitlines()[-1]
         assert 'Traceback' not in result.stderr

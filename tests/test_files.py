@@ -80,7 +80,8 @@ def test_an_output_that_would_destroy_something_or_cannot_be_written_is_refused(
     assert sorted(os.listdir('.')) == before
 
 
-@pytest.mark.parametrize('path', ['new.json', 'old.json', 'new', 'set/new.json', 'x' * 250 + '.json', '数字\udcff.json'])
+@pytest.mark.parametrize('path', ['new.json', 'old.json', 'new', 'set/new.json', 'x' * 250 + '.json',
+                                  '数字\udcff.json'])
 def test_an_output_that_is_new_or_of_its_kind_is_taken(path, here):
     before = sorted(os.listdir('.'))
     assert check_output('--json', path, USED) == path and sorted(os.listdir('.')) == before

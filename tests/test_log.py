@@ -1,5 +1,6 @@
 """Losses, log lines, and what is said of images and batches that could not be used."""
 import argparse
+import io
 import logging
 import shutil
 
@@ -12,6 +13,7 @@ from yolo3.data.datasets import open_train
 from yolo3.data.loader import start_workers, train_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.distributed.group import ONE_PROCESS
+from yolo3.mxnet_setup import mx
 
 
 def test_loss_means_are_per_image_over_batches():
@@ -40,11 +42,35 @@ def test_log_goes_to_file_and_stderr_once(tmp_path, capsys):
     assert path.read_text() == 'hello 1\nhello 1\n' and capsys.readouterr().err == 'hello 1\nhello 1\n'
 
 
+def test_a_name_that_is_not_utf8_is_escaped_in_the_file(tmp_path, monkeypatch):
+    log.start_log(str(tmp_path / 'run_train.log'))
+    monkeypatch.setattr(log.sys, 'stderr', io.StringIO())
+    log.logger.info('数 \udcff')
+    assert (tmp_path / 'run_train.log').read_text(encoding='utf-8') == '数 \\udcff\n'
+
+
 def test_other_ranks_only_warn(tmp_path, capsys):
     log.start_log(str(tmp_path / 'run_train.log'), rank=3)
     log.logger.info('quiet')
     log.logger.warning('loud')
     assert capsys.readouterr().err == 'rank 3: loud\n' and not list(tmp_path.iterdir())
+
+
+class Batches(list):
+    """Stands in for a loader."""
+    name = str
+
+
+def test_a_clock_that_stands_still_is_no_division_by_zero(monkeypatch, caplog):
+    monkeypatch.setattr(log.time, 'perf_counter', lambda: 7.0)
+    monkeypatch.setattr(log.logger, 'propagate', True)
+    caplog.set_level(logging.INFO, 'yolo3')
+    batch = argparse.Namespace(unreadable=mx.nd.array([[-1]]), mixup_ratios=mx.nd.ones(1))
+    run = argparse.Namespace(group=ONE_PROCESS, epoch=0, batches_in_epoch=1, batch_in_epoch=0, meter=log.LossMeter())
+    training_log = log.TrainingLog(argparse.Namespace(batch_size=1, mixup=False, log_interval=1), None, run)
+    for step in training_log.watch(Batches([batch])):
+        training_log.update(step, np.ones((4, 1)), np.ones(5), 0.1)
+    assert any('Speed' in record.getMessage() for record in caplog.records)
 
 
 def logged(images, sampler, workers, caplog):

@@ -11,13 +11,15 @@ from conftest import ROOT
 from yolo3 import mxnet_setup, system
 
 
+STAND_INS = {'cv2': 'imread = setNumThreads = abs', 'numpy': '__version__ = "1.23.5"'}
+
+
 @pytest.fixture
 def imported(tmp_path):
     """imported(code, mxnet='...') runs `code` where cv2, mxnet, gluoncv and numpy are stand-ins with that source."""
     def run(code, env=None, **modules):
         for name in ('cv2', 'mxnet', 'gluoncv', 'numpy'):
-            source = modules.get(name, 'imread = setNumThreads = abs' if name == 'cv2' else '')
-            (tmp_path / (name + '.py')).write_text(source)
+            (tmp_path / (name + '.py')).write_text(modules.get(name, STAND_INS.get(name, '')))
         if 'torch' in modules:
             (tmp_path / 'torch.py').write_text(modules['torch'])
         environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
@@ -32,17 +34,42 @@ SHOW_THREADS = 'import os; print(os.environ["OMP_NUM_THREADS"])'
 
 def test_threads_are_set_before_mxnet_is_imported(imported):
     done = imported('import yolo3.mxnet_setup', mxnet=SHOW_THREADS)
-    assert done.stdout == '%d\n' % mxnet_setup.usable_cpus()
+    assert done.stdout == '%d\n' % system.usable_cpus()
 
 
 def test_processes_of_a_host_share_its_processors(imported):
     done = imported('import yolo3.mxnet_setup', env={'HOROVOD_LOCAL_SIZE': '2'}, mxnet=SHOW_THREADS)
-    assert done.stdout == '%d\n' % max(1, mxnet_setup.usable_cpus() // 2)
+    assert done.stdout == '%d\n' % max(1, system.usable_cpus() // 2)
 
 
 def test_threads_that_the_user_set_stay(imported):
     done = imported('import yolo3.mxnet_setup', env={'OMP_NUM_THREADS': '7'}, mxnet=SHOW_THREADS)
     assert done.stdout == '7\n'
+
+
+def test_of_a_list_of_threads_the_first_counts_as_mxnet_takes_no_list(imported):
+    assert imported('import yolo3.mxnet_setup', env={'OMP_NUM_THREADS': '3,2'}, mxnet=SHOW_THREADS).stdout == '3\n'
+
+
+@pytest.mark.parametrize('name, value', [
+    ('OMP_NUM_THREADS', 'x'), ('OMP_NUM_THREADS', '0'), ('OMP_NUM_THREADS', '1' + '0' * 21), ('OMP_NUM_THREADS', ',2'),
+    ('HOROVOD_LOCAL_SIZE', 'x'), ('HOROVOD_LOCAL_SIZE', '0'), ('MXNET_CPU_WORKER_NTHREADS', '1.5')])
+def test_a_wrong_number_in_the_environment_is_one_line(imported, name, value):
+    done = imported('import yolo3.mxnet_setup', env={name: value})
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
+    assert 'variable %s: ' % name in done.stderr and 'is not a whole number' in done.stderr
+
+
+def test_numpy_2_is_one_line(imported):
+    done = imported('import yolo3.mxnet_setup', numpy='__version__ = "2.1.0"', mxnet='raise SystemError')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
+    assert 'NumPy 2.1.0' in done.stderr and 'pip install "numpy<2"' in done.stderr
+
+
+def test_what_mxnet_says_at_its_start_is_one_line(imported):
+    error = 'class MXNetError(Exception): pass\nraise MXNetError("Traceback:\\n  x.cc\\nMXNetError: no engine")'
+    done = imported('import yolo3.mxnet_setup', mxnet=error)
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'MXNetError: no engine' in done.stderr
 
 
 def test_numpy_names_are_there_before_mxnet_is_imported(imported):
@@ -51,7 +78,8 @@ def test_numpy_names_are_there_before_mxnet_is_imported(imported):
 
 
 def test_numpy_names_that_are_there_stay(imported):
-    done = imported('import yolo3.mxnet_setup', numpy='bool = "kept"', mxnet='import numpy as np; print(np.bool)')
+    done = imported('import yolo3.mxnet_setup', numpy='__version__ = "1.26.4"; bool = "kept"',
+                    mxnet='import numpy as np; print(np.bool)')
     assert done.stdout == 'kept\n'
 
 

@@ -22,6 +22,9 @@ class _FileHandler(WatchedFileHandler):
 
     _told = False
 
+    def _open(self):
+        return open(self.baseFilename, self.mode, encoding='utf-8', errors='backslashreplace')
+
     def emit(self, record):
         try:
             super().emit(record)
@@ -57,7 +60,7 @@ def start_log(path='', rank=0):
     elif path:
         make_output_folder('--save-prefix', os.path.dirname(os.path.abspath(path)))
         try:
-            handlers.append(_FileHandler(path, encoding='utf-8'))
+            handlers.append(_FileHandler(path))
         except OSError as error:
             raise UserError('--save-prefix: cannot write %s (%s)' % (path, error.strerror))
     logger.setLevel(logging.INFO)
@@ -149,7 +152,7 @@ class TrainingLog:
         step = self._run.batch_in_epoch
         if not self._run.meter.update(totals):
             bad = itertools.compress(batch.samples, ~np.isfinite(losses).all(axis=0))
-            names = self._group.gather(', '.join(map(self._name, bad)).encode())
+            names = self._group.gather(', '.join(map(self._name, bad)).encode('utf-8', 'backslashreplace'))
             if names:
                 logger.warning('[Epoch %d][Batch %d] a loss is not finite, so this batch is skipped: %s',
                                self._run.epoch, step, ', '.join(name.decode() for name in names if name))

@@ -1,6 +1,7 @@
 """demo.py --serve: the API, what it refuses, and the page in a browser if there is one."""
 import contextlib
 import gc
+import http.client
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import urllib.error
 import urllib.request
@@ -199,6 +201,94 @@ def test_one_picture_at_a_time_and_none_waits_forever(monkeypatch):
     go_on.set()
     first.join()
     assert answers[1].status_code == 200
+
+
+@pytest.fixture
+def address(app):
+    """(host, port) of the application, served by this process."""
+    server = serve.make_server(app, '127.0.0.1', 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield '127.0.0.1', int(server.effective_port)
+    server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))  # which ends its loop
+    thread.join(60)
+    server.task_dispatcher.shutdown()
+
+
+SLOW = b'POST /detect HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n'
+
+
+def slow_client(address):
+    """A connection on which a request has begun and goes on as slowly as its user wants."""
+    client = socket.create_connection(address)
+    client.sendall(SLOW)
+    client.setblocking(False)
+    return client
+
+
+def closed(client):
+    """Whether the server has closed the connection of a slow client."""
+    try:
+        return not client.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_slow_clients_keep_nobody_out(address):
+    clients, stopped = [slow_client(address) for _ in range(200)], threading.Event()
+
+    def go_on():
+        while not stopped.wait(0.2):
+            for number, client in enumerate(clients):
+                try:
+                    client.send(b'x')
+                except OSError:
+                    client.close()
+                    clients[number] = slow_client(address)
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    content, times = picture(600, 400), []  # of many reads
+    try:
+        for _ in range(10):
+            start = time.monotonic()
+            assert post('http://%s:%d' % address, content)[0] == 200
+            times.append(time.monotonic() - start)
+    finally:
+        stopped.set()
+        thread.join()
+        for client in clients:
+            client.close()
+    assert max(times) < 1, times
+
+
+def test_a_request_has_a_limited_time_and_an_answered_one_leaves_its_connection_open(address, monkeypatch):
+    monkeypatch.setattr(serve, 'REQUEST_SECONDS', 0.5)
+    slow, kept = slow_client(address), http.client.HTTPConnection(*address)
+    for _ in range(3):
+        kept.request('GET', '/')
+        assert kept.getresponse().read()
+        time.sleep(0.3)
+        slow.send(b'x')
+    deadline = time.monotonic() + 30
+    while not closed(slow):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    slow.close()
+    kept.close()
+
+
+def test_of_the_address_with_most_connections_the_slowest_makes_room(address, monkeypatch):
+    monkeypatch.setattr(serve, 'MOST_CONNECTIONS', 3)
+    monkeypatch.setattr(serve, 'HEAD_START', 0)
+    with slow_client(address) as first, slow_client(address) as slowest, slow_client(address) as third:
+        for client in first, third:
+            client.sendall(b'X: ' + b'y' * 5000 + b'\r\n')
+        time.sleep(0.3)
+        with slow_client(address):
+            time.sleep(0.5)
+            assert [closed(client) for client in (first, slowest, third)] == [False, True, False]
 
 
 def test_the_page_is_html_whatever_the_models_name(app):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import demo  # noqa: F401, it quiets FFmpeg, whose log level is read at the first video
+from yolo3.cli import UserError
 from yolo3.deploy import video
+from yolo3.show.annotate import annotate_video
 
 
 def write_video(path, count, size=(96, 64)):
@@ -78,6 +80,19 @@ def test_closing_ends_the_thread(tmp_path):
         assert threading.active_count() > before or newest  # a fast reader may be done
         images.close()
         assert threading.active_count() == before
+
+
+@pytest.mark.parametrize('source, why', [
+    ('fifo', 'not a regular file'), ('/dev/zero', 'not a regular file'), ('.', 'directory'), ('none.mp4', 'No such'),
+    ('file:///dev/zero', 'No such'), ('٣', 'No such'), ('9' * 400, 'too long')])
+def test_what_may_never_end_is_no_source(source, why, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo('fifo')
+    with pytest.raises(UserError, match='^--source .*%s' % why):
+        video.open_source(source)
+    if os.path.exists(source):
+        with pytest.raises(UserError, match='^cannot read video %s: .*%s' % (source, why)):
+            annotate_video(source, None, None)
 
 
 def test_rate(monkeypatch):

@@ -1,6 +1,7 @@
 """benchmark.py: all runtimes run the same network, and the benchmarks of training and scaling run."""
 import argparse
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from yolo3.mxnet_setup import mx
 from test_export_onnx import detector, export_onnx, inputs, pictures, raw_heads
 
 import benchmark
-from benchmarks import epoch, infer, scale
+from benchmarks import epoch, infer, measure, scale, training
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -68,6 +69,20 @@ def test_scale_has_a_row_for_each_backend(monkeypatch):
 def test_scale_refuses_a_batch_that_leaves_a_process_without_images():
     with pytest.raises(UserError, match='4 processes'):
         scale.figures(benchmark.parse_args(['scale', '--batch-size', '3']))
+
+
+def test_a_batch_larger_than_the_training_set_is_refused(squares):
+    args = benchmark.parse_args(['loader', '--dataset', 'voc', '--dataset-root', str(squares), '--classes', 'red,blue',
+                                 '--train-splits', '2007_trainval', '--batch-size', '23'])
+    with pytest.raises(UserError, match='^--batch-size 23 is larger'):
+        training.dataset(args)
+
+
+def test_a_process_that_fails_is_not_reported_twice(capfd):
+    args = argparse.Namespace(rounds=1, command=[sys.executable, '-c', 'import sys; sys.exit("why")'])
+    with pytest.raises(SystemExit) as end:
+        measure.by_turns(args, ['ours'])
+    assert end.value.code == 1 and capfd.readouterr().err == 'why\n'
 
 
 @pytest.mark.parametrize('flags', [['--rounds', '0'], ['--epochs', '0'], ['--min-shape', '352', '--max-shape', '320']])

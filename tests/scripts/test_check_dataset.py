@@ -129,6 +129,8 @@ def test_errors_are_one_line(run, flawed, tmp_path):
     for arguments, named in (((tmp_path / 'none',), 'none'), ((flawed, '--classes', 'horse') + FLAGS[2:], 'horse'),
                              ((flawed,) + FLAGS + ('--json', tmp_path / 'no' / 'x.json'), '--json'),
                              ((flawed,) + FLAGS + ('--picture', 'x.jpg'), '--picture'),
+                             ((flawed,) + FLAGS + ('--json', 'a.png', '--picture', 'a.png'), '--picture'),
+                             ((flawed,) + FLAGS + ('--picture', flawed / 'VOC2007/JPEGImages/deep.png'), '--picture'),
                              ((flawed,) + FLAGS + ('--data-shape', '100'), '--data-shape')):
         result = run('scripts/check_dataset.py', *arguments)
         assert result.returncode == 2 and named in result.stderr and len(result.stderr.splitlines()) == 1

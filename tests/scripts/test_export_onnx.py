@@ -222,7 +222,10 @@ def test_the_file_alone_says_how_to_use_it(run_process, tmp_path):
 
 @pytest.mark.parametrize('flags,said', [
     (['--params', 'none.params'], 'none.params'), (['--params', 'x.params', '--nms', '--heads'], '--nms'),
-    (['--params', 'x.params', '--output', 'no/such/folder.onnx'], '--output'), ([], '--params')])
+    (['--params', 'x.params', '--output', 'no/such/folder.onnx'], '--output'), ([], '--params'),
+    (['--params', 'x.params', '--output', 'x.params'], '--output'), (['--params', 'x.params'], '--output x.onnx')])
 def test_mistakes_end_in_one_line(run, tmp_path, flags, said):
+    (tmp_path / 'x.onnx').symlink_to('x.params')  # the default of --output
+    (tmp_path / 'x.params').write_text('')
     done = run('scripts/export_onnx.py', *flags, cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and said in done.stderr

@@ -8,6 +8,7 @@ onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
 from yolo3.boxes import iou
+from yolo3.cli import UserError
 from yolo3.data.datasets import open_train, val_sample
 from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
 
@@ -103,6 +104,14 @@ def test_the_budget_is_kept(quantized):
     added = 3 * sum(parts[name][1] for name in left)
     assert left and added <= 0.01 * 4 * total
     assert quantize_onnx.choose_float(model, dict.fromkeys(parts, 0.001)) == []
+
+
+@pytest.mark.parametrize('scores', [0, np.nan, np.inf])
+def test_a_network_that_finds_nothing_is_refused(scores, monkeypatch):
+    true = np.zeros((1, 4, 4)), np.full((1, 4, 2), scores)
+    monkeypatch.setattr(quantize_onnx, 'predictions', lambda model, inputs: true)
+    with pytest.raises(UserError, match='^--params'):
+        quantize_onnx.sensitivities(onnx.ModelProto(), {}, [])
 
 
 @pytest.mark.parametrize('flags, said', [
