@@ -14,7 +14,7 @@ from gluoncv.utils import bbox_iou
 
 from yolo3.data import augment
 from yolo3.data.datasets import open_train
-from yolo3.data.images import ImageFile
+from yolo3.data.images import MOST_SIDE, Blend, ImageFile
 
 SIZE = 128  # more than half the largest view of a 60 x 90 image: none is read at a reduced scale
 
@@ -253,3 +253,21 @@ def test_normalize_equals_gluoncv():
     image = mx.nd.array(noise(64, 64), dtype='uint8')
     expected, _ = YOLO3DefaultValTransform(64, 64)(image, np.zeros((1, 5)))
     assert (augment.normalize(image.expand_dims(0))[0] == expected).asnumpy().all()
+
+
+@pytest.mark.parametrize('sides', [[(MOST_SIDE, 1)], [(1, MOST_SIDE)],
+                                   slow([(MOST_SIDE, 3), (2, MOST_SIDE)])], ids=str)
+def test_long_pictures_are_cropped_and_resized(tmp_path, sides):
+    pictures = []
+    for width, height in sides:
+        path = str(tmp_path / ('%d.png' % width))
+        cv2.imwrite(path, np.full((height, width, 3), 200, 'uint8'))
+        pictures.append(ImageFile(path))
+    image = Blend(*pictures, 0.5) if len(sides) == 2 else pictures[0]
+    label = np.array([[0, 0, image.width - 1, image.height - 1, 0.]]) + [[0, 0, 1, 1, 0]]
+    for seed in range(3):
+        pixels, boxes = augment.augment(image, label, 64, np.random.default_rng(seed))
+        assert pixels.shape == (64, 64, 3) and len(boxes) == 1
+        assert np.isfinite(boxes).all() and boxes[:, :4].min() >= 0 and boxes[:, :4].max() <= 64
+    pixels, boxes = augment.resize_only(image, label, 64, None)
+    assert boxes[0, :4].tolist() == [0, 0, 64, 64] and (len(sides) == 2 or np.abs(pixels.astype(int) - 200).max() <= 1)

@@ -8,7 +8,7 @@ import pytest
 
 from yolo3.mxnet_setup import gluoncv
 from yolo3.cli import UserError
-from yolo3.data.coco import COCOImages
+from yolo3.data.coco import CROWD, COCOImages, read_annotations
 from yolo3.data.datasets import open_train, open_val
 from small_sets import box, coco, picture, rows, write
 
@@ -199,6 +199,91 @@ def test_coco_malformed_file(tmp_path, text):
     write(tmp_path / 'annotations' / 'instances_train.json', text)
     with pytest.raises(UserError, match='instances_train.json'):
         COCOImages(str(tmp_path), ['instances_train'])
+
+
+FILE = {'images': [{'id': 7, 'file_name': 'a.jpg', 'width': 100, 'height': 80}],
+        'categories': [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'dog'}], 'annotations': [box(7)]}
+
+
+def changed(part, **fields):
+    """FILE with other values in the first entry of `part`."""
+    return dict(FILE, **{part: [dict(FILE[part][0], **fields)] + FILE[part][1:]})
+
+
+@pytest.mark.parametrize('content, crowd', [
+    (changed('annotations', image_id='7'), False), (changed('annotations', image_id=7.0), False),
+    (changed('images', id=7.0), False), (changed('images', id='7'), False), (changed('images', width='100'), False),
+    (changed('categories', id='1'), False), (changed('categories', id=1.0), False),
+    (changed('annotations', category_id='1'), False), (changed('annotations', category_id=1.0), False),
+    (changed('annotations', bbox=['10', 20.0, '3e1', 40]), False), (changed('annotations', area='1200'), False),
+    (changed('annotations', iscrowd='0'), False), (changed('annotations', iscrowd=False), False),
+    (changed('annotations', iscrowd='false'), False), (changed('annotations', iscrowd=''), False),
+    (changed('annotations', iscrowd='1'), True), (changed('annotations', iscrowd=True), True),
+    (changed('annotations', iscrowd=1.0), True)])
+def test_values_in_other_spellings_are_read_as_they_are_meant(content, crowd):
+    found = read_annotations(content)
+    assert found.images == [(found.images[0].id, '', 'a.jpg', [100, 80])] and found.categories == {1: 'cat', 2: 'dog'}
+    assert found.boxes == {found.images[0].id: [('cat', CROWD if crowd else '', [10, 20, 30, 40], 1200)]}
+
+
+def test_texts_may_be_the_ids_of_images(tmp_path):
+    root = coco(tmp_path, {'x': 'a.jpg', '007': 'b.jpg', '12': 'c.jpg'}, [box('007'), box(12), box('x'), box('7')])
+    dataset = COCOImages(root, ['instances_train'])
+    assert [dataset.image_id(i) for i in range(3)] == ['007', '12', 'x'] == sorted(dataset.coco.getImgIds())
+    assert list(map(len, rows(dataset))) == [1, 1, 1]
+    assert 'dropped 1 box of images not listed' in dataset.summary()
+
+
+@pytest.mark.parametrize('content, why', [
+    (changed('images', id=value), r'images\[0\]: its id is') for value in (None, [7], 7.5, True, '', {}, 2 ** 64)
+] + [
+    (changed('categories', id=value), r'categories\[0\]: its id is') for value in (None, 1.9, True, 'one', [1], 1e30)
+] + [
+    (changed('categories', name=value), r'categories\[0\]: its name is') for value in (None, 3, '', ' ', ['cat'])
+] + [
+    (changed('images', file_name=value), r'images\[0\]: its file_name is') for value in (3, ['a.jpg'], {}, True)
+] + [
+    (changed('annotations', **{field: value}), r'annotations\[0\]: its %s is' % field) for field, value in [
+        ('image_id', None), ('image_id', 7.5), ('image_id', True), ('image_id', [7]), ('image_id', 'x'),
+        ('category_id', 1.9), ('category_id', None), ('category_id', True), ('category_id', '1.9'),
+        ('iscrowd', 2), ('iscrowd', '2'), ('iscrowd', [1]), ('iscrowd', 'maybe'), ('iscrowd', float('nan')),
+        ('ignore', 0.5), ('area', 'x'), ('area', True), ('area', {}), ('area', float('nan')), ('area', 10 ** 400),
+        ('bbox', None), ('bbox', '1234'), ('bbox', {'0': 1, '1': 1, '2': 9, '3': 9}), ('bbox', [1, 2, 3, True]),
+        ('bbox', [1, 2, 3, [4]]), ('bbox', [1, 2, 3, 1e200]), ('bbox', []), ('bbox', [[1, 2, 3, 4]])]
+] + [
+    (dict(FILE, images=FILE['images'] + [{'id': 'x'}]), 'the ids of some images are texts'),
+    (dict(FILE, images=FILE['images'] * 2), '2 images have the id 7'),
+    (dict(FILE, categories=FILE['categories'] + [{'id': '1', 'name': 'cow'}]), '2 categories have the id 1'),
+    (dict(FILE, categories=[{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'Cat'}],
+          annotations=[box(7), box(7, 2)]), '2 categories with boxes have the name cat'),
+    (dict(FILE, annotations={}), 'no list annotations'), (dict(FILE, images={'a': 1}), 'no list images'),
+    ([FILE], 'no list images'), (dict(FILE, annotations=['x']), r"annotations\[0\] is 'x', no object")])
+def test_values_that_are_not_certain_are_named(content, why):
+    with pytest.raises(ValueError, match=why):
+        read_annotations(content)
+
+
+def test_a_category_without_boxes_may_have_the_name_of_another(tmp_path):
+    dataset = COCOImages(coco(tmp_path, {1: 'a.jpg'}, [box(1)], {0: 'Cat', 1: 'cat'}), ['instances_train'])
+    assert dataset.classes == ('Cat',) and rows(dataset) == [[[10, 20, 39, 59, 0]]]
+
+
+def test_an_image_file_under_two_ids_is_refused(tmp_path):
+    root = coco(tmp_path, {1: 'a.jpg', 2: './a.jpg'}, [box(1), box(2)])
+    with pytest.raises(UserError, match='a.jpg is the image of id 1 in instances_train.json and of id 2 in inst'):
+        COCOImages(root, ['instances_train'])
+    coco(tmp_path, {1: 'a.jpg'}, [box(1)])
+    assert 'skipped 1 image listed twice: a.jpg' in COCOImages(root, ['instances_train'] * 2).summary()
+
+
+@pytest.mark.parametrize('make, why', [
+    (os.mkfifo, 'not a regular file'), (os.mkdir, 'Is a directory'), (lambda path: os.symlink(path, path), 'Too many'),
+    (lambda path: os.symlink('/dev/zero', path), 'not a regular file')])
+def test_a_file_that_cannot_be_read_is_not_said_to_be_missing(tmp_path, make, why):
+    (tmp_path / 'annotations').mkdir()
+    make(str(tmp_path / 'annotations/all.json'))
+    with pytest.raises(UserError, match='cannot read annotation file .*all.json: ' + why):
+        COCOImages(str(tmp_path), ['all'])
 
 
 def test_coco_missing_parts(tmp_path):

@@ -71,14 +71,22 @@ def test_any_class_names(tmp_path, kind):
     assert 'dropped' not in dataset.summary() and 'no boxes' not in dataset.summary()
 
 
-def test_the_digest_depends_on_names_and_labels_but_not_on_folders(tmp_path):
-    def digest(folder, boxes=((1, 1, 50, 50),), stem='a', classes=('cat',)):
-        root = voc(tmp_path / folder, {stem: [('cat', *box) for box in boxes]})
-        return open_train('voc', root, classes, ['2007_train']).digest()
-    assert digest('one') == digest('two')
-    others = [digest('three', [(1, 1, 50, 51)]), digest('four', stem='b'), digest('five', classes=['Cat']),
-              digest('six', [(1, 1, 50, 50)] * 2)]
-    assert len({digest('one'), *others}) == 5
+def test_the_digest_depends_on_files_sizes_and_boxes_but_not_on_folders_or_the_order_of_classes(tmp_path):
+    digests = []
+
+    def digest(boxes=(('cat', 1, 1, 50, 50), ('dog', 1, 1, 50, 50)), stem='a', classes=('cat', 'dog')):
+        root = voc(tmp_path / str(len(digests)), {stem: list(boxes) if isinstance(boxes, tuple) else boxes})
+        digests.append(open_train('voc', root, list(classes), ['2007_train']).digest())
+        return digests[-1]
+    same = digest()
+    assert digest() == digest(classes=['DOG', 'Cat']) == digest(classes=['ant', 'cat', 'dog', 'zebra']) == same
+    first, second = BOX % ('cat', 1, 1, 50, 50), BOX % ('dog', 1, 1, 50, 50)
+    assert digest(SIZE + first + second) == same
+    others = [digest((('cat', 1, 1, 50, 51), ('dog', 1, 1, 50, 50))), digest(stem='b'),
+              digest((('dog', 1, 1, 50, 50), ('cat', 1, 1, 50, 50))), digest((('cat', 1, 1, 50, 50),)),
+              digest((('cat', 1, 1, 50, 50), ('cow', 1, 1, 50, 50)), classes=['cat', 'cow']),
+              digest(SIZE.replace('100', '101') + first + second), digest(SIZE + first + second.replace('t>0', 't>1'))]
+    assert len({same, *others}) == 1 + len(others)
 
 
 @pytest.mark.parametrize('classes', [['cat', 'dog', 'Cat '], ['cat', '']])

@@ -1,6 +1,9 @@
 """Image files: their size without decoding them, their pixels at reduced scale, two in one; and what is none."""
 import io
 import multiprocessing
+import os
+import struct
+import zlib
 
 import cv2
 import gluoncv
@@ -11,7 +14,7 @@ from PIL import Image
 from yolo3.mxnet_setup import mx
 
 from yolo3.cli import UserError
-from yolo3.data.images import Blend, ImageFile
+from yolo3.data.images import MOST_SIDE, BadImage, Blend, ImageFile, check_header
 
 
 def write(path, content):
@@ -224,3 +227,76 @@ def test_half_a_file_is_no_image(tmp_path, extension, picture):
     content = stored(picture.convert('RGB') if extension == '.jpg' else picture, extension)
     with pytest.raises(UserError, match='half'):
         ImageFile(write(tmp_path / ('half' + extension), content[:len(content) * 3 // 4])).pixels()
+
+
+def refused(path, why):
+    """Both ways to open the file `path` say that it is a bad image, and `why`."""
+    for read in (lambda: ImageFile(path).pixels()), (lambda: check_header(path, (64, 48))):
+        with pytest.raises(BadImage, match='%s.*%s' % (os.path.basename(path), why)) as caught:
+            read()
+        assert caught.value.path == path
+
+
+@pytest.mark.parametrize('kind', ['EPS', 'DDS', 'AVIF', 'PPM', 'TGA', 'ICO', 'PDF', 'JPEG2000'])
+def test_other_formats_are_not_decoded_whatever_the_name(tmp_path, kind):
+    buffer = io.BytesIO()
+    try:
+        COLOUR.save(buffer, kind)
+    except (KeyError, OSError) as error:  # this Pillow cannot write it
+        pytest.skip(str(error))
+    refused(write(tmp_path / 'a.jpg', buffer.getvalue()), 'none of JPEG, PNG')
+
+
+@pytest.mark.parametrize('extension', ['.jpg', '.png', '.bmp', '.tif', '.webp', '.gif'])
+@pytest.mark.parametrize('error', [struct.error, IndexError, OverflowError, MemoryError, RecursionError, KeyError,
+                                   AssertionError, cv2.error])
+def test_any_error_of_a_decoder_is_a_bad_image(tmp_path, monkeypatch, extension, error):
+    path = write(tmp_path / ('a' + extension), stored(COLOUR, extension))
+    image = ImageFile(path)
+
+    def fail(*args, **options):
+        raise error('odd')
+    monkeypatch.setattr(cv2, 'imdecode', fail)
+    monkeypatch.setattr(Image.Image, 'convert', fail)
+    with pytest.raises(BadImage, match='cannot read image .*odd'):
+        image.pixels()
+    monkeypatch.setattr(Image, 'open', fail)
+    refused(path, 'odd')
+
+
+@pytest.mark.parametrize('make, why', [
+    (os.mkfifo, 'not a regular file'), (os.mkdir, 'Is a directory'), (lambda path: os.symlink(path, path), 'Too many'),
+    (lambda path: os.symlink('/dev/zero', path), 'not a regular file')])
+def test_only_regular_files_are_opened(tmp_path, make, why):
+    make(str(tmp_path / 'a.jpg'))
+    refused(str(tmp_path / 'a.jpg'), why)
+
+
+def png_header(width, height):
+    """A PNG file that declares `width` x `height` grey pixels, and has none."""
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)) + chunk(
+        b'IDAT', zlib.compress(b''))
+
+
+@pytest.mark.parametrize('size', [(65500, 65500), (1, 60000), (MOST_SIDE + 1, 1), (2 ** 31 - 1, 2 ** 31 - 1)])
+def test_too_large_pictures_are_bad_before_they_are_decoded(tmp_path, size):
+    refused(write(tmp_path / 'a.png', png_header(*size)), 'pixels')
+
+
+def test_long_pictures_are_read_right(tmp_path):
+    line = np.random.RandomState(0).randint(0, 256, (1, MOST_SIDE, 3)).astype('uint8')
+    for name, pixels in ('wide', line), ('high', line.transpose(1, 0, 2)):
+        image = ImageFile(write(tmp_path / (name + '.png'), encoded('.png', np.ascontiguousarray(pixels))))
+        np.testing.assert_array_equal(image.pixels(), pixels)
+        assert image.pixels(8).shape[:2] == tuple(-(-side // 8) for side in pixels.shape[:2])
+    assert Blend(image, ImageFile(str(tmp_path / 'wide.png')), 0.5).pixels().shape == (4096, 4096, 3)  # not 3 GB
+
+
+@pytest.mark.parametrize('annotated, text', [
+    ((640.4, 48), '640.4 x 48 by'), ((64, 48.000001), '64 x 48.000001 by'), ((65., 48.), '65 x 48 by')])
+def test_sizes_that_differ_are_said_with_the_digits_that_differ(tmp_path, annotated, text):
+    path = write(tmp_path / 'a.png', stored(COLOUR, '.png'))
+    with pytest.raises(BadImage, match='has 64 x 48 pixels, but ' + text):
+        check_header(path, annotated)

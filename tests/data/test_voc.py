@@ -1,5 +1,6 @@
 """VOC's form: GluonCV's labels, and what happens to every flaw in a user's files."""
 import os
+import re
 import shutil
 import time
 
@@ -7,7 +8,7 @@ import pytest
 
 from yolo3.cli import UserError
 from yolo3.data.datasets import open_train, open_val
-from yolo3.data.voc import VOCImages
+from yolo3.data.voc import VOCImages, read_annotation
 from small_sets import BOX, SIZE, picture, rows, voc, write
 
 
@@ -51,9 +52,20 @@ def test_voc_split_files(tmp_path):
     write(tmp_path / 'VOC2007/ImageSets/Main/cat_train.txt', '\ufeffa -1\r\n\n  \nb c  1\nd 1\nd 1  0\n图 2\n')
     dataset = VOCImages(root, ['2007_cat_train', '2007_train'], ['cat'])
     assert [os.path.basename(dataset.image_path(i)) for i in range(len(dataset))] == [
-        'a.jpg', 'b c.jpg', 'd 1.jpg', 'd 1.jpg', '图 2.jpg', 'a.jpg', 'b c.jpg', 'd.jpg', 'd 1.jpg', '图 2.jpg']
+        'a.jpg', 'b c.jpg', 'd 1.jpg', '图 2.jpg', 'd.jpg']
     assert dataset[4][0].shape == (80, 100, 3)
-    assert dataset.summary().startswith('2007_cat_train+2007_train: 10 images, 10 boxes')
+    assert dataset.summary() == ('2007_cat_train+2007_train: 5 images, 5 boxes; skipped 5 images listed twice: '
+                                 'd 1.jpg, a.jpg, b c.jpg, ...')
+    write(tmp_path / 'VOC2007/ImageSets/Main/odd.txt', 'a 2\n')
+    with pytest.raises(UserError, match='odd.txt lists a 2'):
+        VOCImages(root, ['2007_odd'], ['cat'])
+
+
+def test_two_annotations_of_one_image_are_refused(tmp_path):
+    inside = '<filename>a.jpg</filename>' + SIZE + BOX % ('cat', 1, 1, 9, 9)
+    root = voc(tmp_path, {'a': inside, 'b': inside})
+    with pytest.raises(UserError, match=r'a\.jpg is the image of .*a\.xml and of .*b\.xml'):
+        VOCImages(root, ['2007_train'], ['cat'])
 
 
 def test_voc_filename(tmp_path):
@@ -100,6 +112,60 @@ def test_voc_malformed_annotation(tmp_path, xml):
     assert time.time() - start < 1
 
 
+@pytest.mark.parametrize('change', [
+    lambda xml: xml.replace('<annotation', '<annotation xmlns="urn:voc"'),
+    lambda xml: re.sub('<(/?)', r'<\1v:', xml).replace('<v:annotation', '<v:annotation xmlns:v="urn:voc"'),
+    lambda xml: re.sub('<[^>]+>', lambda tag: tag.group().title(), xml),
+    lambda xml: xml.replace('<object>', '<objects><object>').replace('</object>', '</object></objects>'),
+    lambda xml: xml.replace('<size>', '<source><database a="b"/></source><size>')])
+def test_annotations_in_other_spellings_are_read_as_they_are_meant(tmp_path, change):
+    path = write(tmp_path / 'a.xml', change('<annotation>%s%s</annotation>' % (SIZE, BOX % ('cat', 1, 1, 9, 9))))
+    assert read_annotation(path) == ('', [100, 80], [('cat', [1, 1, 9, 9], False)])
+
+
+@pytest.mark.parametrize('difficult, expected', [
+    ('1', True), (' 1 ', True), ('true', True), ('YES', True), ('0', False), ('', False), ('False', False),
+    ('no', False), ('2', None), ('Unspecified', None), ('nan', None), ('0.5', None)])
+def test_difficult_is_yes_or_no(tmp_path, difficult, expected):
+    path = write(tmp_path / 'a.xml', '<annotation>%s</annotation>' % (BOX % ('cat', 1, 1, 9, 9)).replace(
+        't>0', 't>' + difficult))
+    if expected is None:
+        with pytest.raises(UserError, match='a.xml: <object> 1: <difficult> is ' + difficult):
+            read_annotation(path)
+    else:
+        assert read_annotation(path).objects[0].difficult is expected
+
+
+BNDBOX = '<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>'
+NAMED = '<object><name>cat</name>%s</object>'
+
+
+@pytest.mark.parametrize('xml, why', [
+    ('<annotations><image name="a.jpg"><box label="cat" xtl="1"/></image></annotations>', 'root is <annotations>'),
+    ('<annotation><item><name>cat</name>%s</item></annotation>' % BNDBOX, '<bndbox> is outside'),
+    ('<annotation>%s<item>%s</item></annotation>' % (NAMED % BNDBOX, BNDBOX), '<bndbox> is outside'),
+    ('<annotation><box label="cat"/></annotation>', "<box> is not VOC's"),
+    ('<annotation><shapes><shape>cat</shape></shapes></annotation>', "<shapes> is not VOC's"),
+    ('<annotation>%s</annotation>' % (NAMED % (BNDBOX * 2)), '<object> 1: <object> has 2 <bndbox>'),
+    ('<annotation>%s</annotation>' % (NAMED % (BNDBOX + '<name>dog</name>')), 'has 2 <name>'),
+    ('<annotation>%s</annotation>' % (NAMED % BNDBOX.replace('<ymin>', '<xmin>3</xmin><ymin>')), 'has 2 <xmin>'),
+    ('<annotation>%s</annotation>' % (NAMED % '<polygon><pt/></polygon>'), 'has 0 <bndbox>'),
+    ('<annotation>%s</annotation>' % (NAMED % BNDBOX.replace('>9<', '>1,5<')), 'not four numbers'),
+    ('<annotation>%s</annotation>' % (NAMED % BNDBOX).replace('cat', '<b>cat</b>'), '<name> has <b>'),
+    ('<annotation>%s%s</annotation>' % (SIZE, SIZE), 'has 2 <size>')])
+def test_an_annotation_that_is_not_vocs_is_named(tmp_path, xml, why):
+    path = write(tmp_path / 'a.xml', xml)
+    with pytest.raises(UserError, match=re.escape(path) + ': .*' + re.escape(why)):
+        read_annotation(path)
+
+
+def test_vocs_parts_and_actions_are_no_objects(tmp_path):
+    more = '<part><name>head</name>%s</part><actions><jumping>1</jumping></actions><point><x>1</x></point>' % BNDBOX
+    path = write(tmp_path / 'a.xml', '<annotation><owner><name>me</name></owner>%s</annotation>' % (
+        NAMED % (BNDBOX + more)))
+    assert [item.name for item in read_annotation(path).objects] == ['cat']
+
+
 def test_voc_missing_parts(tmp_path):
     def message(root=str(tmp_path), split='2007_train'):
         with pytest.raises(UserError) as caught:
@@ -127,3 +193,38 @@ def test_voc_missing_parts(tmp_path):
     for part in ('JPEGImages', 'Annotations'):
         shutil.rmtree(str(folder / part))
         assert 'no folder %s' % (folder / part) in message()
+
+
+def test_files_that_cannot_be_read_are_not_said_to_be_missing(tmp_path):
+    folder = tmp_path / 'VOC2007'
+
+    def message(root=tmp_path):
+        with pytest.raises(UserError) as caught:
+            VOCImages(str(root), ['2007_train'], ['cat'])
+        return str(caught.value)
+
+    def replaced(path, make):
+        shutil.rmtree(str(folder), ignore_errors=True)
+        voc(tmp_path, {'a': [('cat', 1, 1, 9, 9)]})
+        shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+        make(str(path))
+        return message()
+
+    def loop(path):
+        os.symlink(path, path)
+    loop(str(tmp_path / 'loop'))
+    assert 'cannot read dataset folder %s: Too many levels' % (tmp_path / 'loop') in message(tmp_path / 'loop')
+    split = folder / 'ImageSets/Main/train.txt'
+    assert 'cannot read split file %s: Too many levels' % split in replaced(split, loop)
+    assert 'cannot read split file %s: not a regular file' % split in replaced(split, os.mkfifo)
+    assert 'cannot read split file %s: Is a directory' % split in replaced(split, os.mkdir)
+    assert 'cannot read folder %s: Too many levels' % (folder / 'JPEGImages') in replaced(folder / 'JPEGImages', loop)
+    for make in loop, os.mkfifo:  # of one file, the folder is sound
+        assert 'no file %s' % (folder / 'Annotations/a.xml') in replaced(folder / 'Annotations/a.xml', make)
+        assert 'no image for %s' % (folder / 'Annotations/a.xml') in replaced(folder / 'JPEGImages/a.jpg', make)
+
+
+def test_what_was_dropped_is_said_if_no_box_is_left(tmp_path):
+    root = voc(tmp_path, {'a': [('cat', 5, 5, 5, 9), ('dog', 1, 1, 9, 9)]})
+    with pytest.raises(UserError, match=r'no usable box .*dropped 1 box of no width: a.xml; dropped 1 box of other'):
+        VOCImages(root, ['2007_train'], ['cat'])

@@ -3,7 +3,6 @@ import collections
 import contextlib
 import io
 import json
-import math
 import os
 from typing import NamedTuple
 
@@ -11,16 +10,26 @@ import numpy as np
 
 from yolo3.cli import UserError
 from yolo3.data.images import BadImage
-from yolo3.data.labelled import LabelledImages, annotated_size, class_key, clean_name
+from yolo3.data.labelled import (UNCERTAIN, LabelledImages, annotated_size, class_key, clean_name, flag, numbers,
+                                 whole_number)
+from yolo3.files import open_input
 
 CROWD = 'around crowds'
 
 
 class Annotations(NamedTuple):
     """What one JSON file says."""
-    images: list  # its image entries, by id
+    images: list  # of Entry, by id
     categories: dict  # {category id: name}, by id
     boxes: dict  # {image id: [Box]}
+
+
+class Entry(NamedTuple):
+    """One image."""
+    id: object  # all of a file are int, or all are texts
+    url: str  # '' without, as the name
+    name: str
+    size: list  # [width, height] in pixels; None without
 
 
 class Box(NamedTuple):
@@ -62,15 +71,17 @@ class COCOImages(LabelledImages):
             for entry in file.images:
                 with self._leaving_out_bad():
                     # Several files may use the same ids for different images.
-                    self._read_image(split, entry, file.boxes.pop(entry['id'], []), own_id=len(files) == 1)
+                    self._read_image(split, entry, file.boxes.pop(entry.id, []), own_id=len(files) == 1)
             for _ in (box for boxes in file.boxes.values() for box in boxes):
                 self._note('dropped', 'box', 'of images not listed', split + '.json')
         self._require_boxes()
 
     def _read_image(self, split, entry, boxes, own_id):
-        """Add the image of a JSON entry, under the id it has there if `own_id`. Raises BadImage."""
+        """Add the image of an Entry, under the id it has there if `own_id`. Raises BadImage."""
         path = self._picture(split, entry)
-        size = self._sound(path, annotated_size(entry.get('width'), entry.get('height')))
+        if self._is_listed(path, 'id %s in %s.json' % (entry.id, split)):
+            return
+        size = self._sound(path, entry.size)
         corners = np.array([box.bbox for box in boxes], float).reshape(-1, 4)
         corners[:, 2:] = corners[:, :2] + np.maximum(0, corners[:, 2:] - 1)  # both ends are inside the box
         found = [(box.name, box.flaw, sides) for box, sides in zip(boxes, corners.tolist())]
@@ -80,40 +91,30 @@ class COCOImages(LabelledImages):
         crowd = self._skip_crowd_only and any(row[1] for row in truth)
         skip = 'with only crowd regions' if crowd else 'without objects' if self._skip_empty else ''
         if self._add(path, size, label, skip):
-            self._ids.append(entry['id'] if own_id else len(self._ids) + 1)
+            self._ids.append(entry.id if own_id else len(self._ids) + 1)
             self._truths.append(np.array(truth, float))
 
     def _read_json(self, split):
         """The Annotations in one file. Raises UserError."""
         path = os.path.join(self._root, 'annotations', split + '.json')
         try:
-            with open(path, encoding='utf-8-sig') as file:
+            with open_input(path, 'r', 'utf-8-sig') as file:
                 content = json.load(file)
-            images = sorted(content['images'], key=lambda entry: entry['id'])
-            categories = dict(sorted((int(entry['id']), clean_name(entry['name'])) for entry in content['categories']))
-            number, count = collections.Counter(entry['id'] for entry in images).most_common(1)[0]
-            entries = list(content.get('annotations') or [])
-        except OSError:
-            raise self._missing('annotation file', path)
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError('%s: not a COCO annotation file with images and categories (%r)' % (path, error))
-        if count > 1:
-            raise UserError('%s: %d images have the id %s' % (path, count, number))
-        boxes = collections.defaultdict(list)
-        for entry in entries:
-            try:
-                boxes[entry['image_id']].append(_box(entry, categories))
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-                raise UserError('%s: an annotation needs image_id, category_id and a bbox of 4 numbers: %.90r'
-                                % (path, entry))
-        return Annotations(images, categories, boxes)
+        except OSError as error:
+            raise self._unread('annotation file', path, error)
+        except (RecursionError, ValueError) as error:
+            raise UserError('%s: not a JSON file (%s)' % (path, error))
+        try:
+            return read_annotations(content)
+        except UNCERTAIN as error:
+            raise UserError('%s: %s' % (path, error))
 
     def _picture(self, split, entry):
-        """The path of the image of a JSON entry."""
-        url, name = str(entry.get('coco_url') or ''), str(entry.get('file_name') or '')
-        places = [os.path.join(*url.split('/')[-2:])] if '/' in url else []
-        if name:
-            places += [os.path.join(folder, name) for folder in (split.replace('instances_', '', 1), 'images', '')]
+        """The path of the image of an Entry."""
+        places = [os.path.join(*entry.url.split('/')[-2:])] if '/' in entry.url else []
+        if entry.name:
+            folders = split.replace('instances_', '', 1), 'images', ''
+            places += [os.path.join(folder, entry.name) for folder in folders]
         root = os.path.abspath(self._root)
         for place in places:
             path = os.path.normpath(os.path.join(root, place))
@@ -122,8 +123,8 @@ class COCOImages(LabelledImages):
             if os.path.isfile(path):
                 return path
         message = 'no image for id %s of %s: looked in %s for %s' % (
-            entry['id'], split, root, ', '.join(places) or 'file_name, which is missing')
-        raise BadImage(name or '(id %s)' % entry['id'], message, 'missing')
+            entry.id, split, root, ', '.join(places) or 'file_name, which is missing')
+        raise BadImage(entry.name or '(id %s)' % entry.id, message, 'missing')
 
     def image_id(self, index):
         """The id of one image in `coco`."""
@@ -152,13 +153,95 @@ class COCOImages(LabelledImages):
         return self._coco
 
 
-def _box(entry, categories):
-    """The Box of a JSON annotation. Raises an error if it is none."""
-    x, y, width, height = [float(number) for number in entry['bbox']]
-    area = width * height if entry.get('area') is None else float(entry['area'])
-    if not math.isfinite(x + y + width + height + area):
-        raise ValueError
-    category = int(entry['category_id'])
-    flaw = (CROWD if entry.get('iscrowd') else 'marked to be ignored' if entry.get('ignore') else
-            '' if area > 0 else 'of no area')
-    return Box(categories.get(category, 'category %d' % category), flaw, [x, y, width, height], area)
+# ---- A JSON file's content
+
+def read_annotations(content):
+    """The Annotations in the `content` of a JSON file. Raises ValueError, which says what is wrong."""
+    images = [Entry(id_, url, name, annotated_size(width, height))
+              for id_, url, name, width, height in _entries(content, 'images', IMAGE)]
+    categories = sorted(_entries(content, 'categories', CATEGORY))
+    if not images:
+        raise ValueError('images is empty')
+    texts = isinstance(images[0].id, str)
+    if any(isinstance(image.id, str) != texts for image in images):
+        raise ValueError('the ids of some images are texts, of others numbers')
+    images.sort(key=lambda image: image.id)
+    _require_once('images have the id', [image.id for image in images])
+    _require_once('categories have the id', [number for number, _ in categories])
+
+    names, boxes, used = dict(categories), collections.defaultdict(list), set()
+    image_id = (lambda value: str(_id(value))) if texts else whole_number
+    for image, number, bbox, area, crowd, ignore in _entries(content, 'annotations', dict(BOX, image_id=image_id)):
+        used.add(number)
+        area = bbox[2] * bbox[3] if area is None else area
+        flaw = CROWD if crowd else 'marked to be ignored' if ignore else '' if area > 0 else 'of no area'
+        boxes[image].append(Box(names.get(number) or 'category %d' % number, flaw, bbox, area))
+    _require_once('categories with boxes have the name',
+                  [class_key(name) for number, name in categories if number in used])
+    return Annotations(images, names, boxes)
+
+
+def _entries(content, part, readers):
+    """Yield, for each entry of a `part` of the content, the values that `readers` {field: function} make of it.
+
+    Raises ValueError at the first that is not certain.
+    """
+    entries = content.get(part) if isinstance(content, dict) else None
+    if entries is None and part == 'annotations':
+        entries = []
+    if not isinstance(entries, list):
+        raise ValueError("not in COCO's form: it has no list %s" % part)
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError('%s[%d] is %.60r, no object' % (part, number, entry))
+        values = []
+        for field, read in readers.items():
+            try:
+                values.append(read(entry.get(field)))
+            except UNCERTAIN as error:
+                raise ValueError('%s[%d]: its %s is %.60r: %s' % (part, number, field, entry.get(field), error))
+        yield values
+
+
+def _require_once(what, values):
+    """Raise ValueError if a value comes twice; `what` is for the message."""
+    for value, count in collections.Counter(values).most_common(1):
+        if count > 1:
+            raise ValueError('%d %s %s' % (count, what, value))
+
+
+# ---- What is meant by the value of a field, None without it; one of UNCERTAIN if that is not certain
+
+def _id(value):
+    return value if isinstance(value, str) and value.strip() else whole_number(value)
+
+
+def _text(value):
+    if not isinstance(value, (str, type(None))):
+        raise TypeError('no text')
+    return value or ''
+
+
+def _name(value):
+    if not clean_name(_text(value)):
+        raise ValueError('no name')
+    return clean_name(value)
+
+
+def _bbox(value):
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError('no list of x, y, width and height')
+    return numbers(value)
+
+
+def _area(value):
+    return None if value is None else numbers([value])[0]
+
+
+def _any(value):
+    return value
+
+
+IMAGE = {'id': _id, 'coco_url': _text, 'file_name': _text, 'width': _any, 'height': _any}
+CATEGORY = {'id': whole_number, 'name': _name}
+BOX = {'image_id': None, 'category_id': whole_number, 'bbox': _bbox, 'area': _area, 'iscrowd': flag, 'ignore': flag}

@@ -1,4 +1,5 @@
 """An image file: its size, and its pixels, at reduced scale if that is enough."""
+import contextlib
 import io
 import warnings
 
@@ -8,7 +9,13 @@ from PIL import Image
 from PIL import ImageFile as PILImageFile
 
 from yolo3.cli import UserError
+from yolo3.files import open_input
 
+# Pillow's names of what is read, by content and whatever the name says. Its other decoders run programs (EPS) or are
+# hardly ever tried on damaged files. An MPO, of two pictures, is opened as a JPEG.
+FORMATS = 'JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF'
+MOST_SIDE = 2 ** 15 - 1  # pixels of an image; with longer ones the steps of training do not fit into memory
+MOST_PIXELS = 2 ** 25  # of two images in one
 EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', '.tif', '.tiff', '.webp')
 REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
            8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
@@ -35,6 +42,30 @@ class BadImage(UserError):
         return self.args[1]
 
 
+@contextlib.contextmanager
+def decoding(path):
+    """Make a BadImage of whatever the block raises: at damaged files decoders raise errors of every kind."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except FileNotFoundError:
+        raise BadImage(path, 'no image %s' % path, 'missing')
+    except Image.UnidentifiedImageError:
+        raise BadImage(path, 'cannot read image %s: it is empty, damaged or none of %s' % (path, ', '.join(FORMATS)))
+    except Exception as error:
+        raise BadImage(path, 'cannot read image %s: %s' % (path, str(error) or type(error).__name__))
+
+
+@contextlib.contextmanager
+def opened(path, file, formats=FORMATS):
+    """The open `file` as a Pillow image, nothing decoded yet. Raises BadImage, which names `path`."""
+    with decoding(path), Image.open(file, formats=formats) as image:
+        if max(image.size) > MOST_SIDE:
+            raise ValueError('%d x %d pixels, and no side may have more than %d' % (image.size + (MOST_SIDE,)))
+        yield image
+
+
 class ImageFile:
     """The image file `path`, `width` x `height` pixels as displayed. Raises BadImage.
 
@@ -43,17 +74,13 @@ class ImageFile:
     turns are applied, as viewers do. `orientation` is the EXIF value, None without; `exif_applied` says whether it is
     applied.
 
-    content: the file's bytes, if they are at hand; `path` is then only for messages. formats: Pillow's names of the
-    formats to read, None for all: untrusted files should not reach every decoder.
+    content: the file's bytes, if they are at hand; `path` is then only for messages. formats: those of FORMATS to read.
     """
 
-    def __init__(self, path, annotated=None, content=None, formats=None):
-        self._path, self._content, self._formats = path, content, formats
-        try:
-            if content is None:
-                with open(path, 'rb') as file:
-                    self._content = file.read()
-            with Image.open(io.BytesIO(self._content), formats=formats) as image:
+    def __init__(self, path, annotated=None, content=None, formats=FORMATS):
+        self._path, self._formats = path, formats
+        with decoding(path), open_input(path) if content is None else io.BytesIO(content) as file:
+            with opened(path, file, formats) as image:
                 self._opencv = image.format in OPENCV_FORMATS and not image.has_transparency_data
                 tiff = image.format == 'TIFF'
                 if tiff:  # from Pillow 11.2 on, image.size is the size after the turn
@@ -62,10 +89,8 @@ class ImageFile:
                 else:  # PNG's own getexif would decode the image to look for EXIF data behind the pixels
                     stored = image.size
                     self.orientation = Image.Image.getexif(image).get(ORIENTATION)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            unknown = isinstance(error, Image.UnidentifiedImageError)
-            raise BadImage(path, 'cannot read image %s: %s' % (
-                path, 'it is empty, damaged or not an image' if unknown else error))
+            file.seek(0)
+            self._content = file.read()
         upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
         self.exif_applied = annotated is None or tuple(annotated) != stored or upright == stored
         self.width, self.height = upright if self.exif_applied else stored
@@ -79,10 +104,9 @@ class ImageFile:
         reduction: 2, 4 or 8 gives an image that many times smaller; a JPEG is then decoded faster. Of 16 bits a colour
         the upper 8 are kept, and transparent pixels are laid on white.
         """
-        try:
-            image = self._decode(reduction) if self._opencv else self._convert(reduction)
-        except (cv2.error, OSError, SyntaxError, ValueError) as error:
-            raise BadImage(self._path, 'cannot read image %s: %s' % (self._path, error))
+        with decoding(self._path):
+            opencv = self._opencv and min(self.width, self.height) >= reduction  # it cannot reduce a side to nothing
+            image = self._decode(reduction) if opencv else self._convert(reduction)
         if image is None:
             raise BadImage(self._path, 'cannot read image %s: it is damaged' % self._path)
         transpose, flip = TURNS.get(self._turn, (False, None))
@@ -97,7 +121,7 @@ class ImageFile:
     def _convert(self, reduction):
         """The pixels by Pillow, which is slower and knows more formats."""
         PILImageFile.LOAD_TRUNCATED_IMAGES = False  # GluonCV's import sets it, and half an image would pass for a whole
-        with Image.open(io.BytesIO(self._content), formats=self._formats) as image:
+        with opened(self._path, io.BytesIO(self._content), self._formats) as image:
             if image.mode in ('I', 'F'):
                 raise ValueError('its colours are 32-bit numbers of an unknown range: save it with 8 bits a colour')
             if image.mode.startswith('I;16'):  # Pillow would clip the values
@@ -121,7 +145,9 @@ class Blend:
         self.height = max(first.height, second.height)
 
     def pixels(self, reduction=1):
-        """As ImageFile.pixels."""
+        """As ImageFile.pixels; smaller if a long picture on a high one would have more than MOST_PIXELS."""
+        while reduction < 8 and self.width * self.height > MOST_PIXELS * reduction ** 2:
+            reduction *= 2
         first, second = [image.pixels(reduction) for image in self._images]
         height, width = np.maximum(first.shape, second.shape)[:2]
         first, second = [cv2.copyMakeBorder(image, 0, height - image.shape[0], 0, width - image.shape[1],
@@ -135,13 +161,9 @@ def check_header(path, annotated):
 
     Only the header is read; nothing is decoded. An image that EXIF data turns by a quarter may have either size.
     """
-    try:
-        with Image.open(path) as image:
-            size, turned = image.size, image.format != 'PNG' and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
-    except FileNotFoundError:
-        raise BadImage(path, 'no image %s' % path, 'missing')
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImage(path, 'cannot read image %s: %s' % (path, error))
+    with decoding(path), open_input(path) as file, opened(path, file) as image:
+        size, turned = image.size, image.format != 'PNG' and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     if tuple(annotated) != size and not (turned and tuple(annotated) == size[::-1]):
-        raise BadImage(path, 'image %s has %d x %d pixels, but %d x %d by its annotation'
-                       % ((path,) + size + tuple(annotated)), 'of another size than annotated')
+        raise BadImage(path, 'image %s has %d x %d pixels, but %s x %s by its annotation' % (
+            (path,) + size + tuple(int(side) if side == int(side) else side for side in annotated)),
+            'of another size than annotated')

@@ -1,6 +1,7 @@
 """What VOC and COCO data sets share: images with labels, and an account of every box and image left out."""
 import collections
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ from yolo3.cli import UserError, shorten
 from yolo3.data.images import BadImage, ImageFile, check_header
 
 UNKNOWN_CLASS = 'of other classes'
+MOST = 1e15  # of any number in an annotation: no picture is larger, and products of two are finite
 MOST_BAD = 0.01  # share of the images: more bad ones point to a mistake, such as a wrong folder
 
 
@@ -39,13 +41,16 @@ class LabelledImages:
     def __init__(self, root, splits, classes, on_bad_image):
         self._expected = '--dataset-root %s must hold %s' % (root, self.LAYOUT)
         self._root = os.path.expanduser(root)
-        if not os.path.isdir(self._root):
-            raise UserError('no dataset folder %s: %s' % (root, self._expected))
+        try:
+            os.stat(os.path.join(self._root, ''))
+        except OSError as error:
+            raise self._unread('dataset folder', root, error)
         self.name = '+'.join(splits)  # as log lines and tables call the set
         self._set_classes([clean_name(name) for name in classes])
         if '' in self._numbers or len(self._numbers) < len(self._classes):
             raise UserError('--classes %s: a name is empty or given twice (case does not count)' % ','.join(classes))
         self._paths, self._sizes, self._labels = [], [], []
+        self._sources = {}  # what labels each image file
         self._notes, self._found = {}, collections.Counter()
         self.on_bad_image, self._bad = on_bad_image, []
 
@@ -55,8 +60,11 @@ class LabelledImages:
 
     # ---- While reading
 
-    def _missing(self, what, path):
-        return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
+    def _unread(self, what, path, error):
+        """The UserError for an OSError: `what` is at `path`."""
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
+        return UserError('cannot read %s %s: %s' % (what, path, error.strerror))
 
     def _note(self, done, noun, why, path):
         """Count one more `noun` that was `done`, found in the file `path`."""
@@ -90,6 +98,16 @@ class LabelledImages:
                 self._note('clipped', 'box', 'reaching beyond the image', path)
             label.append(clipped + [number] + rest)
         return np.array(label, float).reshape(-1, columns)
+
+    def _is_listed(self, path, source):
+        """Note the image `path` as listed by `source`; whether it was before. Raises UserError if another listed it."""
+        listed = path in self._sources
+        first = self._sources.setdefault(path, source)
+        if first != source:
+            raise UserError('%s is the image of %s and of %s: which labels are right? Keep one' % (path, first, source))
+        if listed:
+            self._note('skipped', 'image', 'listed twice', path)
+        return listed
 
     def _add(self, path, size, label, skip=''):
         """Add an image; with a reason to `skip` images without boxes, only if it has one. Returns whether it did."""
@@ -129,8 +147,8 @@ class LabelledImages:
         self.require_few(len(self._bad), self._bad[0] if self._bad else '')
         if not any(map(len, self._labels)):
             found = shorten(['%s (%d)' % pair for pair in self._found.most_common()], 20) or 'none'
-            raise UserError('no usable box of --classes %s in %s of %s; classes found there: %s' % (
-                ','.join(self.classes), self.name, self._root, found))
+            raise UserError('; '.join(['no usable box of --classes %s in %s of %s; classes found there: %s' % (
+                ','.join(self.classes), self.name, self._root, found)] + self._account()))
 
     def require_few(self, bad, example):
         """Raise UserError if `bad` images are too many; `example` names one."""
@@ -192,12 +210,27 @@ class LabelledImages:
         return [pair for pair in self._found.most_common() if class_key(pair[0]) not in self._numbers]
 
     def digest(self):
-        """A text that depends on classes, file names, sizes and labels alone, not on the folder."""
-        digest = hashlib.sha256(json.dumps(self.classes).encode())
-        for path, size, label in zip(self._paths, self._sizes, self._labels):
-            digest.update(('\n%s %s ' % (os.path.relpath(path, self._root), list(size))).encode())
-            digest.update(label.tobytes())
+        """A text that depends on file names, sizes and boxes with the names of their classes, and on nothing else.
+
+        Not on the folder, nor on the order and spelling of `classes`, which can be compared for themselves.
+        """
+        labels = np.concatenate(self._labels)
+        numbers, used = np.unique(labels[:, 4], return_inverse=True)
+        keys = [class_key(self.classes[int(number)]) for number in numbers]
+        labels[:, 4] = np.argsort(np.argsort(keys))[used]
+        names = [os.path.relpath(path, self._root) for path in self._paths]
+        digest = hashlib.sha256(json.dumps([names, list(map(len, self._labels)), sorted(keys)]).encode())
+        digest.update(np.array(self._sizes, float).tobytes() + labels.tobytes())
         return digest.hexdigest()[:16]
+
+    def _account(self):
+        """A phrase for each Note."""
+        phrases = []
+        for done, noun, why, count, files in self.notes():
+            if why == UNKNOWN_CLASS:
+                why += ' (%s)' % shorten(["'%s' %d" % pair for pair in self.others()], 10)
+            phrases.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(files, 3)))
+        return phrases
 
     def summary(self):
         """One line: the splits, their images and boxes, and everything dropped, clipped or skipped."""
@@ -205,10 +238,7 @@ class LabelledImages:
         parts = ['%s: %s%s, %s' % (self.name, _count(len(self), 'image'),
                                    ' (%d without objects)' % empty if empty else '',
                                    _count(sum(map(len, self._labels)), 'box'))]
-        for done, noun, why, count, files in self.notes():
-            if why == UNKNOWN_CLASS:
-                why += ' (%s)' % shorten(["'%s' %d" % pair for pair in self.others()], 10)
-            parts.append('%s %s %s: %s' % (done, _count(count, noun), why, shorten(files, 3)))
+        parts += self._account()
         used = set(np.concatenate(self._labels)[:, 4])
         unused = [name for number, name in enumerate(self.classes) if number not in used]
         if unused:
@@ -221,18 +251,53 @@ def clean_name(name):
     return ' '.join(name.split())
 
 
+@functools.lru_cache(1000)  # it is asked for each box
 def class_key(name):
     """What all spellings of a class name have in common."""
     return clean_name(name).casefold()
 
 
+# ---- The values in annotations, XML's texts and JSON's values: one that is not certain raises one of these
+
+UNCERTAIN = ArithmeticError, LookupError, TypeError, ValueError
+
+
+def numbers(values):
+    """A list of floats from numbers or their texts, less than MOST; a boolean is no number."""
+    if bool in map(type, values):
+        raise TypeError('a boolean is no number')
+    result = list(map(float, values))
+    if not math.hypot(*result) < MOST:
+        raise ValueError('no finite numbers')
+    return result
+
+
+def whole_number(value):
+    """The int that `value` or its text is; 1.0 is 1."""
+    if type(value) is not int:
+        if not (isinstance(value, str) or isinstance(value, float) and value.is_integer()):
+            raise TypeError('no whole number')
+        value = int(value)
+    if abs(value) >= 2 ** 63:  # NumPy would make a float of it
+        raise ValueError('too large')
+    return value
+
+
+def flag(value):
+    """Whether a mark is set, by a boolean, 0, 1 or their texts; nothing is no."""
+    value = value.strip().lower() if isinstance(value, str) else value
+    if value in (False, None, '', '0', 'false', 'no'):
+        return False
+    if value in (True, '1', 'true', 'yes'):
+        return True
+    raise ValueError('neither yes nor no')
+
+
 def annotated_size(width, height):
     """[width, height] in pixels from an annotation's texts or numbers; None if they are no size."""
-    with contextlib.suppress(TypeError, ValueError):
-        size = [float(width), float(height)]
-        if min(size) > 0 and math.isfinite(sum(size)):
-            return size
-    return None
+    with contextlib.suppress(*UNCERTAIN):
+        size = numbers([width, height])
+        return size if min(size) >= 1 else None
 
 
 def _count(number, noun):

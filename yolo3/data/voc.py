@@ -1,5 +1,4 @@
 """PASCAL VOC's form: XML annotations, and the images and boxes of a data set of them."""
-import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -7,10 +6,14 @@ from typing import NamedTuple
 
 from yolo3.cli import UserError
 from yolo3.data.images import EXTENSIONS, BadImage
-from yolo3.data.labelled import LabelledImages, annotated_size, clean_name
+from yolo3.data.labelled import UNCERTAIN, LabelledImages, annotated_size, clean_name, flag, numbers
+from yolo3.files import open_input
 
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+SIDES = 'xmin', 'ymin', 'xmax', 'ymax'
+# What may have parts or attributes in a file without objects; anything else may be another tool's objects.
+ABOUT_THE_IMAGE = {'source', 'owner', 'size'}
 
 
 class Annotation(NamedTuple):
@@ -28,21 +31,74 @@ class Object(NamedTuple):
 
 
 def read_annotation(path):
-    """The Annotation in the XML file `path`, as VOC, LabelImg and others write them. Raises UserError."""
+    """The Annotation in the XML file `path`, as VOC, LabelImg and others write them. Raises UserError.
+
+    Namespaces and the case of tags do not count.
+    """
     root = _parse(path)
+    if root.tag != 'annotation':
+        raise UserError("%s: the root is <%s>, not VOC's <annotation>" % (path, root.tag))
     objects = []
+    for item in root.iter('object'):
+        try:
+            objects.append(_object(item))
+        except UNCERTAIN as error:
+            raise UserError('%s: <object> %d: %s' % (path, len(objects) + 1, error))
     try:
-        for item in root.iter('object'):
-            box = item.find('bndbox')
-            corners = [float(box.find(side).text) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
-            if not math.isfinite(sum(corners)):
-                raise ValueError
-            objects.append(Object(clean_name(item.find('name').text), corners,
-                                  item.findtext('difficult', '').strip() == '1'))
-    except (AttributeError, TypeError, ValueError):
-        raise UserError('%s: each <object> needs a <name> and a <bndbox> of numbers xmin, ymin, xmax, ymax' % path)
-    return Annotation(root.findtext('filename', ''),
-                      annotated_size(root.findtext('size/width'), root.findtext('size/height')), objects)
+        size = _only(root, 'size', optional=True)
+        size = None if size is None else annotated_size(_text(size, 'width', ''), _text(size, 'height', ''))
+        filename = _text(root, 'filename', '')
+        _require_all(root, objects)
+    except UNCERTAIN as error:
+        raise UserError('%s: %s' % (path, error))
+    return Annotation(filename, size, objects)
+
+
+def _object(item):
+    """The Object of an <object>. Raises ValueError, which says what is wrong with it."""
+    name, box = clean_name(_text(item, 'name')), _only(item, 'bndbox')
+    if not name:
+        raise ValueError('its <name> is empty')
+    corners = [_text(box, side) for side in SIDES]
+    try:
+        corners = numbers(corners)
+    except UNCERTAIN:
+        raise ValueError('its <bndbox> has %s, not four numbers' % corners)
+    difficult = _text(item, 'difficult', '')
+    try:
+        return Object(name, corners, flag(difficult))
+    except UNCERTAIN:
+        raise ValueError('<difficult> is %s, not 0 or 1' % difficult)
+
+
+def _only(element, tag, optional=False):
+    """The child `tag`, of which there must be exactly one; None if there is none and it is `optional`."""
+    found = element.findall(tag)
+    if not found and optional:
+        return None
+    if len(found) != 1:
+        raise ValueError('<%s> has %d <%s> instead of one' % (element.tag, len(found), tag))
+    return found[0]
+
+
+def _text(element, tag, default=None):
+    """The text of the child `tag`, of which there must be exactly one; `default`, if given, without it."""
+    child = _only(element, tag, default is not None)
+    if child is None:
+        return default
+    if len(child):
+        raise ValueError('<%s> has <%s>, not just text' % (tag, child[0].tag))
+    return child.text or ''
+
+
+def _require_all(root, objects):
+    """Raise ValueError if there seem to be objects that are no <object>, as other tools write them."""
+    parts = sum(len(part.findall('bndbox')) for part in root.iter('part'))  # VOC's heads, hands and feet
+    if sum(1 for _ in root.iter('bndbox')) != len(objects) + parts:
+        raise ValueError('a <bndbox> is outside an <object>')
+    for child in root if not objects else ():
+        if (len(child) or child.attrib) and child.tag not in ABOUT_THE_IMAGE:
+            raise ValueError("<%s> is not VOC's, and there is no <object>" % child.tag)
 
 
 class VOCImages(LabelledImages):
@@ -80,20 +136,21 @@ class VOCImages(LabelledImages):
         annotations, pictures = [self._names(os.path.join(folder, part)) for part in ('Annotations', 'JPEGImages')]
         for line in lines:
             # In VOC's files for a single class -1, 0 or 1 follows the stem; a stem may contain spaces.
-            stem = next((stem for stem in (line, line.rsplit(None, 1)[0]) if stem + '.xml' in annotations), None)
+            stems = line, re.sub(r'\s+(-1|0|1)$', '', line)
+            stem = next((stem for stem in stems if stem + '.xml' in annotations), None)
             if stem is None:
-                raise UserError('%s lists %s, but there is no %s (an image without objects needs one without <object>)'
-                                % (path, line, os.path.join(folder, 'Annotations', line + '.xml')))
+                raise UserError('%s lists %s, but there is no file %s (an image without objects needs one without '
+                                '<object>)' % (path, line, os.path.join(folder, 'Annotations', line + '.xml')))
             with self._leaving_out_bad():
                 self._read_image(folder, stem, pictures, skip)
 
     def _lines(self, path):
         """The lines of a split file that are not blank."""
         try:
-            with open(path, encoding='utf-8-sig') as file:
+            with open_input(path, 'r', 'utf-8-sig') as file:
                 lines = [line.strip() for line in file if line.strip()]
-        except OSError:
-            raise self._missing('split file', path)
+        except OSError as error:
+            raise self._unread('split file', path, error)
         except UnicodeDecodeError:
             raise UserError('%s is not UTF-8 text' % path)
         if not lines:
@@ -102,16 +159,19 @@ class VOCImages(LabelledImages):
 
     def _names(self, folder):
         """The names of the files in `folder`."""
-        try:
-            return {entry.name for entry in os.scandir(folder) if entry.is_file()}
-        except OSError:
-            raise self._missing('folder', folder)
+        try:  # isfile() is also for a link that leads nowhere, at which is_file() may raise
+            return {entry.name for entry in os.scandir(folder)
+                    if (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file())}
+        except OSError as error:
+            raise self._unread('folder', folder, error)
 
     def _read_image(self, folder, stem, pictures, skip):
         """Add the image of one annotation. Raises BadImage."""
         path = os.path.join(folder, 'Annotations', stem + '.xml')
         annotation = read_annotation(path)
         image = self._picture(folder, stem, annotation.filename, pictures)
+        if self._is_listed(image, path):
+            return
         size = self._sound(image, annotation.size)
         boxes = [(item.name, '', [side - 1 for side in item.corners], item.difficult) for item in annotation.objects]
         self._add(image, size, self._usable(path, size, boxes, 6), skip)
@@ -142,11 +202,14 @@ class _SafeBuilder(ElementTree.TreeBuilder):
 
 
 def _parse(path):
-    """The root element of an XML file. Raises UserError."""
+    """The root element of an XML file, its tags lower case and without namespaces. Raises UserError."""
     parser = ElementTree.XMLParser(target=_SafeBuilder())
     try:
-        with open(path, 'rb') as file:
+        with open_input(path) as file:
             parser.feed(file.read())
-        return parser.close()
+        root = parser.close()
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError('cannot read annotation %s: %s' % (path, error))
+    for element in root.iter():
+        element.tag = element.tag.rpartition('}')[2].lower()
+    return root
