@@ -1,6 +1,7 @@
 """Check a data set before training on it: its boxes, its images, and what is wrong with either."""
 import contextlib
 import hashlib
+import io
 import itertools
 import multiprocessing
 import os
@@ -21,8 +22,8 @@ from yolo3.atomic import replacing, write_json
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, processes, run, shorten
 from yolo3.data.anchors import ANCHORS, STRIDES, assign
 from yolo3.data.datasets import open_train, open_val
-from yolo3.data.images import TURNS, ImageFile
-from yolo3.files import check_output
+from yolo3.data.images import TURNS, ImageFile, opened
+from yolo3.files import check_output, open_input
 from yolo3.show.draw import FONT, draw, font_file
 
 FORMATS = Image.registered_extensions()
@@ -83,11 +84,12 @@ def resized(boxes, old, new):
 def inspect(task):
     """For the path and the annotated size of an image: what is odd about it, a list of phrases; and the file's hash."""
     path, size = task
-    digest = None
-    with contextlib.suppress(OSError), open(path, 'rb') as file:
-        digest = hashlib.sha1(file.read()).hexdigest()
+    content, digest = b'', None
+    with contextlib.suppress(OSError), open_input(path) as file:
+        content = file.read()
+        digest = hashlib.sha1(content).hexdigest()
     try:
-        found = ImageFile(path, size)
+        found = ImageFile(path, size, content)
     except UserError:
         return ['unreadable'], digest
     odd = {}
@@ -95,7 +97,7 @@ def inspect(task):
         found.pixels()
     except UserError:
         odd['truncated or damaged'] = True
-    with Image.open(path) as image:
+    with opened(path, io.BytesIO(content)) as image:
         kind = {'MPO': 'JPEG'}.get(image.format, image.format)
         odd['of another format than the name says'] = kind != FORMATS.get(os.path.splitext(path)[1].lower())
         odd['greyscale'] = image.mode in ('1', 'L', 'LA', 'I') or ';16' in image.mode

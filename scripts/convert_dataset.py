@@ -1,10 +1,15 @@
 """Convert YOLO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
+import collections
+import contextlib
 import json
 import math
 import os
+import pathlib
+import re
 import shlex
 import shutil
 import sys
+import tempfile
 import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
@@ -19,9 +24,13 @@ from tqdm import tqdm
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, share, shorten
 from yolo3.data.images import EXTENSIONS, ImageFile
-from yolo3.data.labelled import class_key, clean_name
+from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import read_annotation
+from yolo3.files import open_input, walk
 
+# What XML in UTF-8 cannot hold: control characters, and those of a name in another encoding. A split file in UTF-8 may
+# not begin with the last one.
+UNSTORABLE = '[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff'
 SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
 
 
@@ -41,14 +50,19 @@ def parse_args(argv=None):
     add('--seed', type=int, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
     args = parser.parse_args(argv)
-    if not os.path.isdir(args.source):
-        raise UserError('no such folder: %s' % args.source)
+    try:
+        os.scandir(args.source).close()
+    except OSError as error:
+        raise UserError('cannot read folder %s: %s' % (args.source, error.strerror))
     if args.test_share in (0, 1):
         raise UserError('--test-share %g: must be more than 0 and less than 1' % args.test_share)
     if not 0 <= args.seed < 2 ** 32:
         raise UserError('--seed %d: must be from 0 to 4294967295' % args.seed)
     source, out = [os.path.join(os.path.realpath(path), '') for path in (args.source, args.out)]
-    free = os.path.isdir(out) and not os.listdir(out) or not os.path.lexists(args.out)
+    try:
+        free = not os.path.lexists(args.out) or not os.listdir(out)
+    except OSError:
+        free = False
     if not free or out.startswith(source):
         raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, args.source))
     return args
@@ -59,7 +73,7 @@ def parse_args(argv=None):
 def read_yolo(path, size, names, note):
     """YOLO's lines 'class cx cy w h', shares of the width and height of an image of `size` pixels."""
     try:
-        with open(path, encoding='utf-8-sig') as file:
+        with open_input(path, 'r', 'utf-8-sig') as file:
             lines = [line.split() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError):
         raise BadLabels('label files that are not text')
@@ -84,16 +98,18 @@ def read_labelme(path, size, note):
     """Labelme's JSON: rectangles, and the bounding boxes of polygons."""
     boxes = []
     try:
-        with open(path, encoding='utf-8-sig') as file:
+        with open_input(path, 'r', 'utf-8-sig') as file:
             content = json.load(file)
-        annotated = [int(content.get('imageWidth') or size[0]), int(content.get('imageHeight') or size[1])]
+        annotated = annotated_size(content.get('imageWidth'), content.get('imageHeight')) or size
         for shape in content['shapes']:
             if shape.get('shape_type', 'polygon') not in SHAPES:
                 note('shapes that are neither rectangle nor polygon', path)
                 continue
-            points = np.array(shape['points'], float).reshape(-1, 2)
-            edges = points.min(0).tolist() + points.max(0).tolist()
-            boxes.append((clean_name(str(shape['label'])), False, to_voc(edges, annotated)))
+            if not isinstance(shape['label'], str) or not clean_name(shape['label']):
+                note('shapes without a label', path)
+                continue
+            (left, top), (right, bottom) = [ends(np.array(shape['points'], float), 0) for ends in (np.min, np.max)]
+            boxes.append((clean_name(shape['label']), False, to_voc([left, top, right, bottom], annotated)))
     except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise BadLabels('label files that are not Labelme JSON')
     return annotated, boxes
@@ -118,7 +134,10 @@ def to_voc(edges, size):
 
 def find(source):
     """The images below `source`, sorted, each with its label file or None; and the label files without an image."""
-    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names)
+    try:
+        paths = sorted(walk(source))
+    except OSError as error:
+        raise UserError('cannot read folder %s: %s' % (error.filename, error.strerror))
     known, pairs = set(paths), []
     for path in paths:
         stem, extension = os.path.splitext(path)
@@ -141,18 +160,31 @@ def class_names(source):
     """YOLO's class names, from classes.txt or data.yaml in `source`; [] without them."""
     for name in 'classes.txt', os.path.join('labels', 'classes.txt'), 'data.yaml':
         path = os.path.join(source, name)
-        if os.path.isfile(path):
+        if os.path.lexists(path):
             try:
-                with open(path, encoding='utf-8-sig') as file:
-                    if name.endswith('.txt'):
-                        return [clean_name(line) for line in file if line.strip()]
-                    names = yaml.safe_load(file)['names']
+                with open_input(path, 'r', 'utf-8-sig') as file:
+                    if name.endswith('.txt'):  # a blank line between others is a class, too
+                        names = file.read().rstrip().split('\n')
+                    else:
+                        names = yaml.load(file, yaml.BaseLoader)['names']  # all texts: yes, no and 1.0 are names
                 if isinstance(names, dict):
-                    names = [names[number] for number in range(len(names))]
-                return [clean_name(str(name)) for name in names]
-            except (OSError, LookupError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+                    names = [names[str(number)] for number in range(len(names))]
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    raise TypeError('no list of texts')
+                return list(map(clean_name, names))
+            except (OSError, LookupError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
                 raise UserError('%s: not a list of class names (%s); correct it or give --classes' % (path, error))
     return []
+
+
+def check_names(names, source):
+    """Raise UserError unless the class `names` found in `source` can be written, and given to --classes of training."""
+    for name, number in collections.Counter(map(class_key, names)).items():
+        why = ('empty' if not name else 'there %d times (case does not count)' % number if number > 1 else
+               'with a control character' if re.search(UNSTORABLE, name) else
+               'with a comma, at which --classes splits names' if ',' in name else '')
+        if why:
+            raise UserError("%s: the class name '%s' is %s: rename it" % (source, name, why))
 
 
 def read(source, classes):
@@ -160,6 +192,7 @@ def read(source, classes):
     pairs, lone = find(source)
     yolo = any(label and label.endswith('.txt') for _, label in pairs)
     names = list(map(clean_name, classes)) or (class_names(source) if yolo else [])
+    check_names(names, '--classes' if classes else source)
     if yolo and not names:
         raise UserError('%s: YOLO labels have no class names: give --classes a,b,c, or add a classes.txt or '
                         'data.yaml' % source)
@@ -190,7 +223,9 @@ def read(source, classes):
             else:
                 boxes.append((spellings.setdefault(class_key(name), name), difficult, corners))
         images.append((path, size or [image.width, image.height], boxes))
-    return images, names or sorted(spellings.values()), notes
+    names = names or sorted(spellings.values())
+    check_names(names, source)
+    return images, names, notes
 
 
 def read_labels(label, size, names, note):
@@ -226,6 +261,21 @@ def annotation(filename, size, boxes):
     return ElementTree.tostring(root, 'utf-8')
 
 
+@contextlib.contextmanager
+def whole(out):
+    """Yield a new folder; when the block ends well, its VOC2007 becomes that of `out`. Otherwise nothing is left."""
+    with contextlib.ExitStack() as undo:
+        for folder in reversed([out, *out.parents]):
+            if not folder.is_dir():
+                folder.mkdir()
+                undo.callback(folder.rmdir)
+        with tempfile.TemporaryDirectory(prefix='.convert-', dir=str(out)) as temporary:
+            yield temporary
+            os.sync()  # the folder's new name says that all is there, so all must be on disk before it
+            os.rename(os.path.join(temporary, 'VOC2007'), str(out / 'VOC2007'))
+        undo.pop_all()
+
+
 def write(out, images, test_share, seed, link):
     """Write `images` to the folder `out`. Returns the name, the number of images and of boxes of each split."""
     voc = os.path.join(out, 'VOC2007')
@@ -234,14 +284,16 @@ def write(out, images, test_share, seed, link):
     stems, taken = [], set()
     for path, size, boxes in tqdm(images, desc='images', unit='image', disable=None):
         base, extension = os.path.splitext(os.path.basename(path))
-        stem, number = clean_name(base), 1
+        # A backslash, too: readers take <filename> for a path of Windows.
+        name = stem = re.sub(UNSTORABLE + r'|\\', '_', clean_name(base)) or '_'
+        number = 1
         while stem.casefold() in taken:
             number += 1
-            stem = '%s_%d' % (clean_name(base), number)
+            stem = '%s_%d' % (name, number)
         taken.add(stem.casefold())
         stems.append(stem)
         target = os.path.join(voc, 'JPEGImages', stem + extension)
-        os.link(path, target) if link else shutil.copyfile(path, target)
+        os.link(os.path.realpath(path), target) if link else shutil.copyfile(path, target)
         with open(os.path.join(voc, 'Annotations', stem + '.xml'), 'wb') as file:
             file.write(annotation(stem + extension, size, boxes))
     order = np.random.RandomState(seed).permutation(len(images))
@@ -262,13 +314,10 @@ def main(argv=None):
     if len(images) < 2 or not any(boxes for _, _, boxes in images):
         raise UserError('%s: needs at least two labelled images and a box among them%s' % (
             args.source, '; '.join([''] + wrong)))
-    comma = next((name for name in classes if ',' in name), None)
-    if comma:
-        raise UserError("class '%s': --classes of the training splits names at commas: rename it" % comma)
     try:
-        splits = write(args.out, images, args.test_share, args.seed, args.link)
+        with whole(pathlib.Path(args.out).resolve()) as folder:
+            splits = write(folder, images, args.test_share, args.seed, args.link)
     except OSError as error:
-        shutil.rmtree(os.path.join(args.out, 'VOC2007'), ignore_errors=True)  # it was not there before
         raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))
     print('; '.join(['%s: %d images, %d boxes' % split for split in splits]
                     + ['left out ' + each for each in wrong]))

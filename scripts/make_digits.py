@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 from yolo3 import atomic, cli
+from yolo3.files import open_input, walk
 
 VERSION = 1  # raise it if the pictures change: older sets are then replaced
 SIZE = 256  # pixels, both sides of a picture
@@ -26,7 +27,7 @@ MOST_COVERED = 0.35  # the share of a box that later digits may cover: the digit
 
 DONE = 'digits.json'  # the settings of the set, written once it is complete
 # Only files with these names are ever replaced or removed.
-OURS = re.compile(r'digits\.json(\.tmp\d*)?'
+OURS = re.compile(r'digits\.json(\.tmp\d*)?|yolo3-[0-9a-f]{16}\.tmp'
                   r'|VOC2007/JPEGImages/digits_(train|test)_\d+\.jpg'
                   r'|VOC2007/Annotations/digits_(train|test)_\d+\.xml'
                   r'|VOC2007/ImageSets/Main/(trainval|test)\.txt')
@@ -180,18 +181,18 @@ def annotation(name, objects):
 
 def contents(out):
     """The paths of all files under `out`, relative to it."""
-    for folder, _, names in os.walk(out, followlinks=True):
-        for name in names:
-            yield os.path.relpath(os.path.join(folder, name), out)
+    if os.path.isdir(out):
+        for path in walk(out):
+            yield os.path.relpath(path, out)
 
 
 def is_complete(out, settings):
     """Whether `out` holds a complete set with these settings; DONE is written last."""
     try:
-        with open(os.path.join(out, DONE), encoding='utf-8') as file:
+        with open_input(os.path.join(out, DONE), 'r', 'utf-8') as file:
             if json.load(file) != settings:
                 return False
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return False
     expected = 2 * (settings['train'] + settings['test']) + 3  # pictures and annotations; two split files and DONE
     return sum(1 for path in contents(out) if OURS.fullmatch(path)) == expected
@@ -254,10 +255,10 @@ def main(argv=None):
     args = parse_args(argv)
     settings = {'version': VERSION, 'train': args.train, 'test': args.test, 'seed': args.seed}
     scenes = '%d training and %d test scenes' % (args.train, args.test)
-    if is_complete(args.out, settings):
-        print('%s: %s, already there' % (args.out, scenes))
-        return
     try:
+        if is_complete(args.out, settings):
+            print('%s: %s, already there' % (args.out, scenes))
+            return
         clear(args.out)
         make(args.out, settings)
     except OSError as error:

@@ -9,6 +9,7 @@ from yolo3 import cli
 cli.start(__name__)
 
 from yolo3.data import download
+from yolo3.files import open_input
 
 SERVER = 'http://host.robots.ox.ac.uk/pascal/VOC/'
 ARCHIVES = [
@@ -25,8 +26,8 @@ def count(root, part):
     year, split = part.split('_')
     folder = os.path.join(root, 'VOC' + year)
     try:
-        with open(os.path.join(folder, 'ImageSets', 'Main', split + '.txt')) as file:
-            stems = file.read().split()
+        with open_input(os.path.join(folder, 'ImageSets', 'Main', split + '.txt')) as file:
+            stems = file.read().decode('utf-8', 'replace').split()
         images = set(os.listdir(os.path.join(folder, 'JPEGImages')))
         annotations = set(os.listdir(os.path.join(folder, 'Annotations')))
     except FileNotFoundError:

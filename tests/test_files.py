@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from yolo3.atomic import write_json
 from yolo3.cli import UserError
-from yolo3.files import check_output, make_output_folder, open_input
+from yolo3.files import check_output, make_output_folder, open_input, walk
 
 
 def fifo(folder):
@@ -120,3 +120,16 @@ def test_a_folder_that_cannot_be_written_is_refused(path, why, here):
 def test_a_folder_is_made(here):
     make_output_folder('--out-dir', 'a/b', ['set'])
     assert os.listdir('a/b') == []
+
+
+def test_walk_follows_links_and_visits_no_folder_twice(tmp_path):
+    (tmp_path / 'root/b').mkdir(parents=True)
+    (tmp_path / 'other').mkdir()
+    for name in 'root/2', 'root/b/1', 'other/3':
+        (tmp_path / name).write_bytes(b'')
+    for name, target in ('root/b/up', '..'), ('root/a', '../other'), ('root/c', '../other'), ('root/loop', 'loop'):
+        (tmp_path / name).symlink_to(target)
+    root = str(tmp_path / 'root')
+    assert [os.path.relpath(path, root) for path in walk(root)] == ['2', 'loop', 'a/3', 'b/1']
+    with pytest.raises(OSError, match='none'):
+        list(walk(str(tmp_path / 'none')))

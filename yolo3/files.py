@@ -28,6 +28,24 @@ def open_input(path, mode='rb', encoding=None):
     return open(path, mode, encoding=encoding)
 
 
+def walk(folder):
+    """Yield the path of every file below `folder`, sorted within a folder. Raises OSError.
+
+    Links to folders are followed, but no folder is visited twice.
+    """
+    def refuse(error):
+        raise error
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (os.path.join(parent, name) for name in sorted(names))
+
+
 def check_output(flag, path, used=(), kinds=('.json',)):
     """Check, before the work, the file `path` that `flag` has the command write; '' is none. Raises UserError.
 

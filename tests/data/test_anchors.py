@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from yolo3.data.anchors import ANCHORS, assign, fit_anchors, mean_iou, shape_iou
+from yolo3.data.anchors import ANCHORS, assign, choose_anchors, fit_anchors, mean_iou, shape_iou
 from yolo3.cli import UserError
 
 
@@ -40,3 +40,11 @@ def test_boxes_go_to_the_anchor_of_their_shape():
 def test_too_few_boxes_are_an_error():
     with pytest.raises(UserError, match='--anchors auto'):
         fit_anchors([[10, 20]] * 100)
+
+
+@pytest.mark.parametrize('flag', ['1', ','.join(['x'] * 18), ','.join(['0'] * 18), ','.join(['8193'] * 18),
+                                  ','.join(['9' * 5000] * 18), ','.join(['1.5'] * 18), ','.join(['1'] * 19)])
+def test_anchors_that_are_none_are_refused(flag):
+    with pytest.raises(UserError, match='--anchors .*18 whole numbers from 1 to 8192') as caught:
+        choose_anchors(flag, None, 416, ANCHORS)
+    assert len(str(caught.value)) < 500

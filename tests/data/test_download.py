@@ -252,6 +252,13 @@ def test_other_files_are_left_alone(both, tmp_path):
     assert snapshot(tmp_path) == dict(WHOLE, **{'mine.txt': b'mine'}) and len(both.requests) == asked
 
 
+def test_what_is_not_a_regular_file_is_no_download(both, tmp_path):
+    (tmp_path / download.WORK).mkdir()
+    os.mkfifo(str(tmp_path / download.WORK / 'first.tar'))
+    with pytest.raises(UserError, match='not a regular file.*first.tar'):
+        prepare(tmp_path, both.url)
+
+
 def test_wrong_counts_are_reported(both, tmp_path):
     args = argparse.Namespace(root=str(tmp_path), mirror='', archives='')
     with pytest.raises(UserError, match='%s: there are 3 of first, not 2' % tmp_path):

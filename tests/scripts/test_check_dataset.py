@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import check_dataset
 from conftest import ANNOTATION, OBJECT
 
 SIDE = 104  # a quarter of the 416 that boxes are measured at
@@ -123,6 +124,13 @@ def test_boxes_go_to_the_strides_of_their_sizes(run, tmp_path):
     assert {what: side[0] for what, side in counts.items() if 'stride' in what or 'under' in what} == {
         'boxes for stride 8': 4, 'boxes for stride 16': 2, 'boxes for stride 32': 3,  # 232 x 45 is 116 x 90 at 416
         'boxes under 8 pixels wide or high': 2, 'boxes under 2 pixels wide or high': 1}
+
+
+def test_files_that_are_not_regular_are_unreadable(tmp_path):
+    os.mkfifo(str(tmp_path / 'pipe.jpg'))
+    os.symlink('/dev/zero', str(tmp_path / 'zero.jpg'))
+    for name in 'pipe.jpg', 'zero.jpg', 'none.jpg':
+        assert check_dataset.inspect((str(tmp_path / name), [8., 8.])) == (['unreadable'], None)
 
 
 def test_errors_are_one_line(run, flawed, tmp_path):

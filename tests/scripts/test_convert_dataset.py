@@ -1,11 +1,14 @@
 """convert_dataset.py: our reader finds the boxes where they were, and everything wrong with labels is reported."""
 import json
 import os
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import convert_dataset
+from yolo3.cli import UserError
 from yolo3.data.voc import VOCImages
 
 OBJECT = '''<object><name>%s</name><difficult>%d</difficult>
@@ -193,3 +196,113 @@ def test_errors_are_one_line(run, tmp_path):
     text(source / 'data.yaml', 'names: 7')
     result = run('scripts/convert_dataset.py', source, '--out', tmp_path / 'o')
     assert result.returncode == 2 and 'data.yaml' in result.stderr and not (tmp_path / 'o').exists()
+
+
+def yolo(folder, stems=('a', 'b')):
+    """Pictures with a YOLO label beside each; the folder."""
+    for stem in stems:
+        picture(folder / (stem + '.png'), 20, 10)
+        text(folder / (stem + '.txt'), '0 0.5 0.5 0.5 0.5')
+    return folder
+
+
+@pytest.mark.parametrize('content, names', [
+    ('names: [yes, no, on, null, 1.0, 010]', ['yes', 'no', 'on', 'null', '1.0', '010']),
+    ('names: {0: Yes, 1: ~}', ['Yes', '~']), ('x: &a cat\nnames: [*a, dog]', ['cat', 'dog']),
+    ('names:\n- No\n- off', ['No', 'off'])])
+def test_yaml_gives_class_names_as_they_are_written(tmp_path, content, names):
+    text(tmp_path / 'data.yaml', content)
+    assert convert_dataset.class_names(str(tmp_path)) == names
+
+
+LAUGHS = 'a: &a [ha, ha]\n' + ''.join('%s: &%s [%s]\n' % (b, b, ', '.join(['*' + a] * 9)) for a, b in zip(
+    'abcdefghijk', 'bcdefghijkl'))
+
+
+@pytest.mark.parametrize('name, content', [
+    ('data.yaml', LAUGHS + 'names: *l'), ('data.yaml', LAUGHS + 'names: {0: *l}'), ('data.yaml', 'names: &a [*a]'),
+    ('data.yaml', 'names: [cat, [dog]]'), ('data.yaml', 'names: {a: cat}'), ('data.yaml', '[' * 10000),
+    ('data.yaml', 'names: cat'), ('data.yaml', '- cat'), ('data.yaml', ''), ('data.yaml', b'names: [\xff]'),
+    ('data.yaml', '!!python/object/apply:os.system [ls]'), ('classes.txt', b'\xff\xfe')],
+    ids=lambda value: str(value)[:20])
+def test_class_names_that_are_none_are_refused_at_once(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    start = time.time()
+    with pytest.raises(UserError, match=name + ': not a list of class names') as caught:
+        convert_dataset.class_names(str(tmp_path))
+    assert time.time() - start < 5 and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize('names, why', [
+    (['cat', ''], 'empty'), (['cat', 'Cat '], 'there 2 times'), (['c\x01t'], 'control character'),
+    (['c\udce9t'], 'control character'), (['c\ufffft'], 'control character'), (['a,b'], 'comma')])
+def test_class_names_that_training_cannot_take_are_refused(names, why):
+    with pytest.raises(UserError, match='somewhere: the class name .*' + why):
+        convert_dataset.check_names(names, 'somewhere')
+
+
+def test_a_blank_line_between_class_names_does_not_renumber_them(tmp_path):
+    text(tmp_path / 'classes.txt', 'cat\n\ndog\n\n')
+    assert convert_dataset.class_names(str(tmp_path)) == ['cat', '', 'dog']
+
+
+ODD_NAMES = ['caf\udce9', 'a\x01b', 'tab\tand\nline', '\ufeffmark', r'back\slash', 'slash', ' ', 'a 1', '图', '\x85',
+             'x\uffff']
+
+
+def test_any_file_name_gives_a_set_that_can_be_read(convert, tmp_path):
+    source, out = yolo(tmp_path / 'source', ODD_NAMES), tmp_path / 'out'
+    convert(source, out, '--classes', 'cat')
+    labels = labels_of(out, ['cat'])
+    assert len(labels) == len(ODD_NAMES) and all(map(len, labels.values()))
+    assert {'a 1.png', '图.png', 'back_slash.png', 'slash.png', 'tab and line.png'} < set(labels)
+
+
+def test_linked_folders_are_followed_once(convert, tmp_path):
+    source = yolo(tmp_path / 'source')
+    yolo(tmp_path / 'elsewhere', ['c'])
+    for name, target in ('again', '.'), ('there', '../elsewhere'), ('there2', '../elsewhere'), ('nowhere', 'none'):
+        os.symlink(target, str(source / name))
+    os.symlink('loop.jpg', str(source / 'loop.jpg'))
+    os.symlink('../elsewhere/c.png', str(source / 'd.png'))
+    text(source / 'd.txt', '0 0.5 0.5 0.5 0.5')
+    os.mkfifo(str(source / 'pipe.jpg'))
+    os.mkfifo(str(source / 'b2.txt'))
+    picture(source / 'b2.png', 20, 10)
+    counts, _ = convert(source, tmp_path / 'out', '--classes', 'cat', '--link')
+    assert set(labels_of(tmp_path / 'out', ['cat'])) == {'a.png', 'b.png', 'c.png', 'd.png'}
+    assert 'left out 2 unreadable images: loop.jpg, pipe.jpg' in counts
+    assert 'left out 1 label files that are not text: b2.txt' in counts
+    assert os.path.samefile(str(tmp_path / 'out/VOC2007/JPEGImages/d.png'), str(tmp_path / 'elsewhere/c.png'))
+    assert not os.path.islink(str(tmp_path / 'out/VOC2007/JPEGImages/d.png'))
+
+
+def test_labelme_shapes_without_a_label_are_left_out(tmp_path):
+    source = tmp_path / 'source'
+    for stem in 'ab':
+        picture(source / (stem + '.jpg'))
+    shape = {'label': 'cat', 'points': [[1, 2], [30, 40]]}
+    without = [dict(shape, label=label) for label in (None, 3, '', ' ')]
+    text(source / 'a.json', json.dumps({'shapes': [shape] + without}))
+    text(source / 'b.json', json.dumps({'shapes': [dict(shape, points=[1, 2, 30, 40])]}))
+    images, classes, notes = convert_dataset.read(str(source), [])
+    assert classes == ['cat'] and [len(boxes) for _, _, boxes in images] == [1]
+    assert {what: len(files) for what, files in notes.items()} == {
+        'shapes without a label': 4, 'label files that are not Labelme JSON': 1}
+
+
+@pytest.mark.parametrize('place', ['out', 'new/folders/out', 'empty'])
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), KeyboardInterrupt()], ids=repr)
+def test_nothing_is_left_of_a_conversion_that_fails(run, monkeypatch, tmp_path, place, error):
+    source = yolo(tmp_path / 'source')
+    (tmp_path / 'empty').mkdir()
+    before = sorted(tmp_path.rglob('*'))
+
+    def fail(*arguments):
+        raise error
+    monkeypatch.setattr(convert_dataset.shutil, 'copyfile', fail)
+    result = run('scripts/convert_dataset.py', source, '--out', tmp_path / place, '--classes', 'cat')
+    assert result.returncode == (2 if isinstance(error, OSError) else 130) and sorted(tmp_path.rglob('*')) == before
+    monkeypatch.undo()
+    assert run('scripts/convert_dataset.py', source, '--out', tmp_path / place, '--classes', 'cat').returncode == 0
+    assert os.listdir(str(tmp_path / place)) == ['VOC2007'] and len(labels_of(tmp_path / place, ['cat'])) == 2

@@ -1,5 +1,6 @@
 """make_digits.py: the set has its form and difficulty, and is made, reused and repaired safely."""
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -263,6 +264,14 @@ def test_other_files_are_left_alone(tmp_path, stranger):
     with pytest.raises(UserError, match='--out .* holds %s' % stranger):
         make(tmp_path, train=3, test=1)
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize('make', [
+    os.mkfifo, lambda path: os.symlink('/dev/zero', path), lambda path: os.symlink(path, path),
+    lambda path: pathlib.Path(path).write_text('[' * 100000)])
+def test_settings_that_cannot_be_read_are_no_complete_set(tmp_path, make):
+    make(str(tmp_path / 'digits.json'))
+    assert not make_digits.is_complete(str(tmp_path), {})
 
 
 def test_linked_voc_folder_is_left_alone(tmp_path):

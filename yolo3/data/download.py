@@ -17,6 +17,7 @@ import urllib3
 from tqdm import tqdm
 
 from yolo3.cli import ArgumentParser, UserError
+from yolo3.files import open_input, require_regular
 
 WORK = '.prepare'  # a folder in the data set's folder, removed at the end
 DOWNLOADS = 3  # attempts, if an archive arrives damaged
@@ -106,6 +107,8 @@ def fetch(archive, folder, mirror='', archives=''):
             return given
         print('%s is damaged or incomplete: downloading it' % given, file=sys.stderr)
     url = '%s/%s' % (mirror.rstrip('/'), archive.name) if mirror else archive.url
+    if os.path.lexists(path):  # part of a download
+        require_regular(path)
     for _ in range(DOWNLOADS):
         download(url, path, archive.size)
         if is_sound(path, archive):
@@ -121,7 +124,7 @@ def is_sound(path, archive):
     if os.path.getsize(path) != archive.size:
         return False
     digest = hashlib.sha1()
-    with open(path, 'rb') as file, _bar('verifying ' + archive.name, archive.size) as bar:
+    with open_input(path) as file, _bar('verifying ' + archive.name, archive.size) as bar:
         for block in iter(lambda: file.read(BLOCK), b''):
             digest.update(block)
             bar.update(len(block))
