@@ -22,7 +22,8 @@ from mxnet.contrib import amp
 import numpy as np
 
 from yolo3 import metrics, network, weights
-from yolo3.cli import UserError, comma_list, count, input_size, integers, number, positive, share, shorten
+from yolo3.cli import (UserError, comma_list, count, input_size, integers, number, positive, processes, seed, share,
+                       shorten)
 from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
@@ -63,7 +64,7 @@ def parse_args(argv=None):
     add('--on-bad-image', default='', choices=('', 'skip', 'stop'), help='an image that is missing, unreadable or of '
         'another size than annotated: skip it with a warning, or stop. Default: skip up to 1%% of the images')
     add('--num-samples', type=int, default=-1, help='images an epoch; -1: the whole training set')
-    add('--num-workers', '-j', type=count, default=4, help='processes that prepare batches, on this host')
+    add('--num-workers', '-j', type=processes, default=4, help='processes that prepare batches, on this host')
     # Input
     add('--data-shape', type=input_size, default=416, help='input size in validation, pixels; 320, 416, 608, ...')
     add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
@@ -87,7 +88,7 @@ def parse_args(argv=None):
     add('--momentum', type=share, default=0.9)
     add('--wd', type=number, default=0.0005, help='weight decay')
     add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
-    add('--seed', type=count, default=233)
+    add('--seed', type=seed, default=233)
     # Devices
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
     add('--syncbn', action='store_true', help="share batch norm's statistics over the GPUs")

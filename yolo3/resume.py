@@ -67,7 +67,6 @@ def begin(args, train_set, val_set, sampler, group):
         if args.resume == 'auto':
             state = continued(path, checkpoint.newest(path, args.keep)[-1], **now)
         else:
-            set_earlier_aside(args)
             state = checkpoint.State(args.start_epoch, sampler.batches(args.start_epoch).start, None, -1.0, [],
                                      anchors=new_anchors(args, train_set), **now)
     return checkpoint.State(**group.share(state and dataclasses.asdict(state)))
@@ -105,15 +104,3 @@ def new_anchors(args, train_set):
     if start and anchors != default:
         logger.info('--anchors replaces the anchors of %s, for which its weights were trained', start)
     return anchors
-
-
-def set_earlier_aside(args):
-    """Keep the files of an unfinished training that used the same --save-prefix, under a name that is said."""
-    path = checkpoint.path(args.prefix)
-    if checkpoint.existing(path, args.keep):
-        kept = checkpoint.set_aside(args.prefix)
-        if kept:
-            logger.warning('%s is from an unfinished training: kept, with its best weights, as %s_...; to go on with '
-                           'it, rename them back and use --resume auto', path, kept)
-        else:
-            logger.warning('%s is from an earlier training, which is finished: this one replaces it', path)

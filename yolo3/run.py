@@ -33,6 +33,8 @@ class Run:
         if args.resume == 'auto' and group.rank == 0:
             checkpoint.load(self._path, net, trainer, args.keep)
             logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch, self.batch_in_epoch)
+        elif group.rank == 0 and checkpoint.existing(self._path, args.keep):
+            self._set_earlier_aside()
         self.meter = LossMeter(state.losses)
         backends.broadcast(group, trainer)
         if not np.array_equal(network.anchors_of(net), np.float32(state.anchors)):
@@ -41,6 +43,15 @@ class Run:
         if self.epoch >= args.epochs:
             logger.info('All %d epochs are done: a larger --epochs goes on', args.epochs)
         logger.info('Start training from [Epoch %d]', self.epoch)
+
+    def _set_earlier_aside(self):
+        """Keep the files of an unfinished training that used the same --save-prefix, under a name that is said."""
+        kept = checkpoint.set_aside(self._args.prefix)
+        if kept:
+            logger.warning('%s is from an unfinished training: kept, with its best weights, as %s_...; to go on with '
+                           'it, rename them back and use --resume auto', self._path, kept)
+        else:
+            logger.warning('%s is from an earlier training, which is finished: this one replaces it', self._path)
 
     @property
     def epoch(self):
