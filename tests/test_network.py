@@ -1,10 +1,13 @@
 """The network is GluonCV's at every width, and box sizes that overflow leave its gradients finite."""
+import os
+
 import gluoncv
 import numpy as np
 import pytest
 
 from conftest import slow
 from yolo3 import network, sidecar, weights
+from yolo3.cli import UserError
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
 from yolo3.mxnet_setup import mx
@@ -27,6 +30,12 @@ def test_widths(width, picture, tmp_path):
 @pytest.mark.parametrize('name', ['mobilenet1.0', 'mobilenet1_0', 'MobileNet1.0'])
 def test_spellings(name):
     assert sidecar.network_name(name) == 'mobilenet1_0'
+
+
+def test_a_backbone_that_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(str(tmp_path / 'fifo'))
+    with pytest.raises(UserError, match='--backbone-params .*not a regular file'):
+        network.build('mobilenet0_25', ['a'], backbone_params=str(tmp_path / 'fifo'))
 
 
 def test_backbone_weights_are_loaded(data):

@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 
-from yolo3.cli import run, start
+from yolo3.cli import run
+from yolo3.streams import guard
 from yolo3.system import available_memory, usable_cpus
 
 PACKAGES = ('mxnet', 'mxnet-cu112', 'gluoncv', 'numpy', 'opencv-python', 'opencv-python-headless', 'horovod',
@@ -70,5 +71,5 @@ def main():
 
 
 if __name__ == '__main__':
-    start(__name__)
+    guard()
     run(main)

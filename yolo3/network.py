@@ -11,6 +11,7 @@ from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS, STRIDES
+from yolo3.files import require_regular
 from yolo3.sidecar import NETWORKS
 
 WIDTHS = dict(zip(NETWORKS, (1.0, 0.75, 0.5, 0.25)))
@@ -30,6 +31,7 @@ def build(network, classes, anchors=ANCHORS, backbone_params='', sync_devices=1)
     backbone = get_mobilenet(WIDTHS[network], **norm)
     if backbone_params:
         try:
+            require_regular(backbone_params)
             backbone.load_parameters(backbone_params)
         except Exception as error:
             raise UserError('--backbone-params %s does not hold weights of %s in GluonCV\'s form: %s'

@@ -9,6 +9,7 @@ import warnings
 
 from benchmarks import measure
 from yolo3.cli import UserError
+from yolo3.files import require_regular
 
 RUNS = ('mxnet, stock', 'mxnet, ours', 'torch', 'onnxruntime', 'onnxruntime int8', 'openvino float32', 'openvino',
         'openvino int8', 'product')
@@ -68,6 +69,7 @@ def write_files(args, net, info, folder):
     cut_heads(onnx.load(paths['boxes.onnx']), paths['heads.onnx'])
     if args.int8:
         try:
+            require_regular(args.int8)
             model = onnx.load(args.int8)
             classes = next(json.loads(fact.value) for fact in model.metadata_props if fact.key == 'classes')
             cut_heads(model, paths['int8.onnx'])

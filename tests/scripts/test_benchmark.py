@@ -1,6 +1,7 @@
 """benchmark.py: all runtimes run the same network, and the benchmarks of training and scaling run."""
 import argparse
 import importlib.util
+import os
 import sys
 
 import numpy as np
@@ -39,7 +40,8 @@ def test_each_runtime_runs_the_same_network(tmp_path):
 def test_an_int8_file_of_another_network_is_refused(tmp_path):
     net, info = detector()
     onnx.save(export_onnx.export(net, dict(info, classes=['a', 'b', 'c'])), str(tmp_path / 'other.onnx'))
-    for name in 'other.onnx', 'gone.onnx':
+    os.mkfifo(str(tmp_path / 'fifo.onnx'))
+    for name in 'other.onnx', 'gone.onnx', 'fifo.onnx':
         with pytest.raises(UserError, match=name):
             infer.write_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
 
