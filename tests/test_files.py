@@ -110,7 +110,7 @@ def test_the_file_that_stdout_goes_to_is_no_output(here):
         assert done.stderr.splitlines()[-1].endswith('%s: this command uses that file already: name another' % path)
 
 
-@pytest.mark.parametrize('path, why', [('code.py', 'File exists'), ('code.py/x', 'Not a directory'),
+@pytest.mark.parametrize('path, why', [('code.py', 'is not a folder'), ('code.py/x', 'Not a directory'),
                                        ('set/annotations', 'holds input'), ('x' * 300, 'too long')])
 def test_a_folder_that_cannot_be_written_is_refused(path, why, here):
     with pytest.raises(UserError, match='^--out-dir %s: .*%s' % (path, why)):

@@ -104,7 +104,9 @@ def make_output_folder(flag, path, used=()):
         os.makedirs(path, exist_ok=True)
         with temporary_file(path):
             pass
+    except FileExistsError:
+        raise UserError('%s %s: is not a folder' % (flag, path))
     except (OSError, ValueError) as error:
-        raise UserError('%s %s: %s' % (flag, path, getattr(error, 'strerror', None) or error))
+        raise UserError('%s %s: not writable (%s)' % (flag, path, getattr(error, 'strerror', None) or error))
     if any(os.path.isdir(other) and os.path.samefile(path, other) for other in used):
         raise UserError('%s %s: holds input of this command: name another folder' % (flag, path))
