@@ -54,6 +54,7 @@ class COCOImages(LabelledImages):
 
     def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False, on_bad_image=None):
         super().__init__(root, splits, classes or (), on_bad_image)
+        self._folder = os.path.abspath(self._root)
         self._skip_empty, self._skip_crowd_only = skip_empty, skip_crowd_only
         self._ids, self._truths, self._coco = [], [], None
         files = [self._read_json(split) for split in splits]
@@ -115,15 +116,14 @@ class COCOImages(LabelledImages):
         if entry.name:
             folders = split.replace('instances_', '', 1), 'images', ''
             places += [os.path.join(folder, entry.name) for folder in folders]
-        root = os.path.abspath(self._root)
         for place in places:
-            path = os.path.normpath(os.path.join(root, place))
-            if not path.startswith(root + os.sep):
-                raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, root))
+            path = os.path.normpath(os.path.join(self._folder, place))
+            if not path.startswith(self._folder + os.sep):
+                raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, self._folder))
             if os.path.isfile(path):
                 return path
         message = 'no image for id %s of %s: looked in %s for %s' % (
-            entry.id, split, root, ', '.join(places) or 'file_name, which is missing')
+            entry.id, split, self._folder, ', '.join(places) or 'file_name, which is missing')
         raise BadImage(entry.name or '(id %s)' % entry.id, message, 'missing')
 
     def image_id(self, index):
