@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from yolo3.cli import ArgumentParser, UserError, comma_list, run, share, shorten
+from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
 from yolo3.data.images import EXTENSIONS, ImageFile
 from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import read_annotation
@@ -47,7 +47,7 @@ def parse_args(argv=None):
         help="class names a,b,c: for YOLO, those its numbers stand for (default: from classes.txt or data.yaml); "
              'otherwise those to keep (default: all)')
     add('--test-share', type=share, default=0.2, help='share of the images in the split 2007_test, 0..1')
-    add('--seed', type=int, default=0, help='choose other images for the split 2007_test')
+    add('--seed', type=seed, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
     args = parser.parse_args(argv)
     try:
@@ -56,8 +56,6 @@ def parse_args(argv=None):
         raise UserError('cannot read folder %s: %s' % (args.source, error.strerror))
     if args.test_share in (0, 1):
         raise UserError('--test-share %g: must be more than 0 and less than 1' % args.test_share)
-    if not 0 <= args.seed < 2 ** 32:
-        raise UserError('--seed %d: must be from 0 to 4294967295' % args.seed)
     source, out = [os.path.join(os.path.realpath(path), '') for path in (args.source, args.out)]
     try:
         free = not os.path.lexists(args.out) or not os.listdir(out)

@@ -244,11 +244,8 @@ def parse_args(argv=None):
     add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
     add('--train', type=cli.positive, default=600, help='scenes in the split 2007_trainval (default: %(default)s)')
     add('--test', type=cli.positive, default=150, help='scenes in the split 2007_test (default: %(default)s)')
-    add('--seed', type=int, default=0, help='another seed gives another set (default: %(default)s)')
-    args = parser.parse_args(argv)
-    if not 0 <= args.seed < 2 ** 32:
-        raise cli.UserError('--seed %d: must be from 0 to 4294967295' % args.seed)
-    return args
+    add('--seed', type=cli.seed, default=0, help='another seed gives another set (default: %(default)s)')
+    return parser.parse_args(argv)
 
 
 def main(argv=None):

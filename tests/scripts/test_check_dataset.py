@@ -139,6 +139,8 @@ def test_errors_are_one_line(run, flawed, tmp_path):
                              ((flawed,) + FLAGS + ('--picture', 'x.jpg'), '--picture'),
                              ((flawed,) + FLAGS + ('--json', 'a.png', '--picture', 'a.png'), '--picture'),
                              ((flawed,) + FLAGS + ('--picture', flawed / 'VOC2007/JPEGImages/deep.png'), '--picture'),
-                             ((flawed,) + FLAGS + ('--data-shape', '100'), '--data-shape')):
+                             ((flawed,) + FLAGS + ('--data-shape', '100'), '--data-shape'),
+                             ((flawed,) + FLAGS + ('--data-shape', 32 * 10 ** 21), '--data-shape'),
+                             ((flawed,) + FLAGS + ('-j', 10 ** 9), '-j')):
         result = run('scripts/check_dataset.py', *arguments)
         assert result.returncode == 2 and named in result.stderr and len(result.stderr.splitlines()) == 1

@@ -190,6 +190,8 @@ def test_errors_are_one_line(run, tmp_path):
                              ([source, '--out', full, '--classes', 'cat'], '--out'),
                              ([source, '--out', source / 'o', '--classes', 'cat'], '--out'),
                              ([source, '--out', tmp_path / 'o', '--test-share', '1'], '--test-share'),
+                             ([source, '--out', tmp_path / 'o', '--test-share', 'nan'], '--test-share'),
+                             ([source, '--out', tmp_path / 'o', '--seed', '9' * 5000], '--seed'),
                              ([full, '--out', tmp_path / 'o', '--classes', 'cat'], 'full')):
         result = run('scripts/convert_dataset.py', *arguments)
         assert result.returncode == 2 and named in result.stderr and len(result.stderr.splitlines()) == 1

@@ -293,7 +293,9 @@ def test_errors_are_one_line(run, tmp_path):
     assert result.stderr.count('\n') == 1 and 'file' in result.stderr and '--out' in result.stderr
     for out, settings, flag in ((tmp_path / 'file', {}, '--out'), (tmp_path / 'new', {'train': 0}, '--train'),
                                 (tmp_path / 'new', {'test': 0}, '--test'), (tmp_path / 'new', {'seed': -1}, '--seed'),
-                                (tmp_path / 'new', {'train': 'many'}, '--train')):
+                                (tmp_path / 'new', {'train': 'many'}, '--train'),
+                                (tmp_path / 'new', {'train': 10 ** 21}, '--train'),
+                                (tmp_path / 'new', {'seed': 10 ** 21}, '--seed')):
         with pytest.raises(UserError, match=flag):
             make(out, **settings)
     assert sorted(os.listdir(str(tmp_path))) == ['file']
