@@ -94,7 +94,7 @@ def main(argv=None):
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
-    args.json = check_output('--json', args.json, [args.params, *paths])
+    args.json = check_output('--json', args.json, [args.params, *paths], begins='[{"file":')
     detector = open_detector(args)
     classes, size = detector.info['classes'], args.data_shape or detector.info['data_shape']
 

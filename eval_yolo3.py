@@ -48,8 +48,8 @@ def parse_args(argv=None):
     if len(args.data_shape) > 1 and (args.detections or args.report):
         raise UserError('--detections and --report need a single --data-shape, not %d' % len(args.data_shape))
     used = [args.params, args.dataset_root or ROOT, args.report and os.path.join(args.report, 'report.html')]
-    args.json = check_output('--json', args.json, used)
-    args.detections = check_output('--detections', args.detections, [*used, args.json])
+    args.json = check_output('--json', args.json, used, begins='{"params":')
+    args.detections = check_output('--detections', args.detections, [*used, args.json], begins='[{"image_id":')
     return args
 
 

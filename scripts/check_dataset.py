@@ -46,7 +46,7 @@ def parse_args(argv=None):
     add('--json', default='', metavar='FILE', help='also write the findings to this file, with all file names')
     add('--picture', default='', metavar='FILE', help='draw samples with their boxes into this PNG file')
     args = parser.parse_args(argv)
-    args.json = check_output('--json', args.json, [args.root])
+    args.json = check_output('--json', args.json, [args.root], begins='{"splits":')
     args.picture = check_output('--picture', args.picture, [args.root, args.json], kinds=('.png',))
     if args.picture and not args.picture.lower().endswith('.png'):
         raise UserError('--picture %s: the name must end in .png' % args.picture)

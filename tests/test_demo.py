@@ -246,13 +246,6 @@ def test_only_an_earlier_runs_files_are_replaced(tmp_path):
         'a.jpg', 'old.jpg', 'old_2.jpg', 'folder_2.jpg', 'link_2.jpg']
 
 
-def test_a_picture_too_long_for_jpeg_is_drawn_as_png(tmp_path):
-    (tmp_path / 'out').mkdir()
-    path = save(tmp_path / 'long.bmp', np.zeros((4, 65501, 3), np.uint8))
-    record, = annotate_image(path, lambda image: [], OutputFolder(str(tmp_path / 'out'), []))
-    assert os.path.basename(record['picture']) == 'long.png' and os.path.getsize(record['picture'])
-
-
 @pytest.mark.slow
 def test_interrupted_video_can_be_played(params, tmp_path):
     path = str(tmp_path / 'clip.avi')

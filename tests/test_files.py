@@ -1,4 +1,5 @@
 """The functions that open all inputs and check all outputs: what they refuse and what they take."""
+import contextlib
 import json
 import os
 import subprocess
@@ -88,6 +89,16 @@ def test_an_output_that_is_new_or_of_its_kind_is_taken(path, here):
     write_json(path, [path])
     with open(path, encoding='utf-8') as file:
         assert json.load(file) == [path]
+
+
+@pytest.mark.parametrize('content, mode, taken', [
+    ('', 0o644, True), ('[]\n', 0o644, True), ('{\n  "params": "a"}', 0o644, True), ('{"images": []}', 0o644, False),
+    ('[{"params": 1}]', 0o644, False), ('{"params": "a"}', 0o444, False)])
+def test_only_a_file_that_this_output_wrote_before_is_replaced(content, mode, taken, here):
+    (here / 'a.json').write_text(content, encoding='utf-8')
+    (here / 'a.json').chmod(mode)
+    with contextlib.nullcontext() if taken else pytest.raises(UserError, match='--json a.json: exists, and is not'):
+        check_output('--json', 'a.json', begins='{"params":')
 
 
 def test_no_output_is_none():

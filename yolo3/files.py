@@ -46,17 +46,18 @@ def walk(folder):
         yield from (os.path.join(parent, name) for name in sorted(names))
 
 
-def check_output(flag, path, used=(), kinds=('.json',)):
+def check_output(flag, path, used=(), kinds=('.json',), begins=''):
     """Check, before the work, the file `path` that `flag` has the command write; '' is none. Raises UserError.
 
-    used: the other files that the command reads or writes ('': none), and the folders of its inputs. kinds: extensions
-    of the files that may be replaced. Returns the path to write: of a link, the file that it leads to.
+    used: the other files that the command reads or writes ('': none), and the folders of its inputs. A file that exists
+    may be replaced if it has an extension of `kinds` and begins as this output does, white space apart: with `begins`.
+    Returns the path to write: of a link, the file that it leads to.
     """
     if not path:
         return path
     target = os.path.realpath(path) if os.path.islink(path) else path
     try:
-        problem = _problem(target, used, kinds)
+        problem = _problem(target, used, kinds, begins)
         if not problem:
             with temporary_file(os.path.dirname(os.path.abspath(target))):  # whatever else may speak against it
                 pass
@@ -67,7 +68,7 @@ def check_output(flag, path, used=(), kinds=('.json',)):
     return target
 
 
-def _problem(path, used, kinds):
+def _problem(path, used, kinds, begins):
     """Why the file `path` is not to be written, '' if nothing speaks against it. Raises OSError."""
     folder, name = os.path.split(path)
     if os.path.isdir(path) or not name or not os.path.isdir(folder or os.curdir):
@@ -92,7 +93,13 @@ def _problem(path, used, kinds):
             return 'exists, in the folder %s of the input: name another file, or remove it' % other
     if extension.lower() not in kinds:
         return 'exists, and is not a %s file: name another, or remove it' % ' or '.join(kinds)
-    return '' if os.access(path, os.W_OK) else 'exists, and is not writable'
+    if not (found.st_mode & 0o222 and os.access(path, os.W_OK)):  # root may write what nobody should
+        return 'exists, and is not writable'
+    with open(path, 'rb') as file:
+        head = b''.join(file.read(4096).split())
+    if head not in (b'', b'[]') and not head.startswith(begins.encode()):
+        return 'exists, and is not of this output: name another file, or remove it'
+    return ''
 
 
 def make_output_folder(flag, path, used=()):

@@ -113,7 +113,7 @@ class Run:
         if values and current > self.state.best_map:
             weights.save_detector(self._net, args.prefix + '_best.params', **sidecar)
             self.state.best_map = current
-            with open(args.prefix + '_best_map.log', 'a') as file:
+            with open(args.prefix + '_best_map.log', 'a', encoding='utf-8') as file:
                 file.write('%04d:\t%.4f\n' % (epoch, current))
         if args.save_interval and epoch % args.save_interval == 0:
             weights.save_detector(self._net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)

@@ -20,7 +20,6 @@ from yolo3.show.draw import draw
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png')  # kept; other pictures are written as .jpg
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
-JPEG_SIDE = 65500  # pixels: OpenCV writes no longer ones as JPEG
 USUAL_RATE = 25  # frames per second, if a source does not say
 
 
@@ -59,8 +58,6 @@ def annotate_image(path, detect, folder):
     image = ImageFile(path).pixels()
     detections = detect(image)
     extension = os.path.splitext(path)[1]
-    if max(image.shape) > JPEG_SIDE:
-        extension = '.png'
     target = folder.name(path, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
     with replacing(target) as temporary, open(temporary, 'wb') as file:
         file.write(cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1])
