@@ -15,7 +15,7 @@ import demo
 from conftest import ROOT
 from yolo3.cli import UserError
 from yolo3.network import build
-from yolo3.show.annotate import OutputFolder, annotate_image
+from yolo3.show.annotate import OutputFolder
 from yolo3.weights import load_detector, save_detector
 from yolo3.mxnet_setup import gluoncv, mx
 
