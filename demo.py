@@ -16,7 +16,7 @@ from tqdm import tqdm
 from yolo3 import log
 from yolo3.atomic import write_json
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, port, run, share
-from yolo3.detector import add_detector_flags, open_detector
+from yolo3.detector import ZOO_DETECTOR, add_detector_flags, open_detector
 from yolo3.data.images import EXTENSIONS
 from yolo3.files import check_output, make_output_folder
 from yolo3.show.annotate import VIDEO_EXTENSIONS, OutputFolder, annotate_image, annotate_stream, annotate_video
@@ -27,7 +27,7 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('inputs', nargs='*', metavar='IMAGES', help='images, videos, folders, globs, or several joined by commas')
-    add_detector_flags(parser)
+    add_detector_flags(parser, default=ZOO_DETECTOR)
     add('--images', nargs='+', default=[], metavar='IMAGES', help='as IMAGES')
     add('--out-dir', default='detections', metavar='DIR', help='folder for the annotated files; default: %(default)s')
     add('--thresh', type=share, default=0.5, metavar='SCORE', help='lowest score to show, 0..1; default: %(default)s')

@@ -21,7 +21,7 @@ from mxnet.contrib import amp
 
 import numpy as np
 
-from yolo3 import metrics, network, weights
+from yolo3 import metrics, network, weights, zoo
 from yolo3.cli import (UserError, comma_list, count, input_size, integers, number, positive, processes, seed, share,
                        shorten)
 from yolo3.data.augment import normalize
@@ -30,6 +30,7 @@ from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.data.targets import DenseTargets
 from yolo3.detect import validate
+from yolo3.detector import mirror
 from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
 from yolo3.lock import exclusive
@@ -48,7 +49,9 @@ def parse_args(argv=None):
     add('--network', type=network_name, default='mobilenet1_0', help='mobilenet1_0, 0_75, 0_5 or 0_25')
     add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
-    add('--pretrained', default='', help='.params of a detector to start from; classes of the same name are kept')
+    add('--pretrained', default='', metavar='FILE', help='.params of a detector, or one of '
+        "GluonCV's zoo such as yolo3_mobilenet1.0_coco, to start from; classes of the same name are kept")
+    add('--mirror', type=mirror, default='', metavar='URL', help="model store to download GluonCV's weights from")
     add('--resume', default='', help="'auto' continues this training exactly from its checkpoint; a .params file gives "
                                      'only its weights')
     add('--start-epoch', type=count, default=0, help='with --resume FILE: the epoch to continue from')
@@ -187,7 +190,7 @@ def build_network(args, state):
         net, kept = weights.transfer(args.pretrained, classes, args.network, sync_devices, anchors)
         logger.info('%s: kept %d of %d classes: %s', args.pretrained, len(kept), len(classes), shorten(kept, 5))
     else:
-        backbone = weights.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
+        backbone = zoo.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
         net = network.build(args.network, classes, anchors, backbone, sync_devices)
     net._target_generator._label_smooth = args.label_smooth
     net.collect_params().reset_ctx(args.devices)

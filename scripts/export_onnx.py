@@ -1,6 +1,7 @@
 """Export a detector to ONNX: a .params file -> one .onnx file, batch norm folded in, boxes decoded inside."""
 import json
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
@@ -41,7 +42,7 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.nms and args.heads:
         raise UserError('--nms and --heads: choose one, as NMS needs the decoded boxes')
-    args.output = args.output or os.path.splitext(args.params)[0] + '.onnx'
+    args.output = args.output or re.sub(r'\.params$', '', args.params) + '.onnx'
     args.output = check_output('--output', args.output, [args.params], kinds=('.onnx',))
     return args
 

@@ -14,6 +14,7 @@ from yolo3 import network, weights
 from yolo3.data.datasets import open_val
 from yolo3.metrics import COCO_NAMES, make_metric
 from yolo3.mxnet_setup import mx
+from yolo3.zoo import CLASSES
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
 from gluoncv.utils.metrics import VOCMApMetric
 
@@ -58,7 +59,7 @@ def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
 
 def test_coco(run, data, tmp_path):
     path = str(tmp_path / 'coco.params')
-    classes = weights.CLASSES['coco']
+    classes = CLASSES['coco']
     weights.save_detector(network.build('mobilenet0_25', classes), path, network='mobilenet0_25', classes=classes,
                           data_shape=64, dataset='coco')
     result = run('eval_yolo3.py', '--pretrained', path, '--dataset-root', data + '/coco-mini', '--gpus', '', '-j', '1',

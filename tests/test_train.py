@@ -19,7 +19,7 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon.nn import BatchNorm
 
 import train_yolo3_mobilenet as training
-from yolo3 import network, weights
+from yolo3 import checkpoint, network, weights
 from yolo3.cli import UserError
 from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import train_loader
@@ -272,6 +272,13 @@ def test_too_many_bad_batches_end_the_training(squares, run, tmp_path, monkeypat
     assert result.returncode == 0 and 'at epoch 0, batch 3' in result.stderr, result.stderr
 
 
+def test_an_epoch_that_trained_nothing_leaves_no_weights_and_is_tried_again(squares, run, tmp_path):
+    result = train_with_bad_losses(run, squares, tmp_path, range(5))
+    assert result.returncode == 1 and 'epoch 0 has trained nothing' in result.stderr
+    assert not list(tmp_path.glob('*.params'))
+    assert checkpoint.newest(str(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz'))[-1].batch == 0
+
+
 def test_no_wd_spares_biases_and_batch_norm():
     net = network.build('mobilenet0_25', ['a'])
     sgd(net, flags(no_wd=True))
@@ -369,11 +376,23 @@ def test_wrong_anchors_are_named(flag):
     ['--data-shape', '400'], ['--min-shape', '352', '--max-shape', '320'], ['--batch-size', '0'], ['--epochs', '0'],
     ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'exponential'], ['--batch-size', 'x'],
     ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
-    ['--on-bad-image', 'ignore'], ['--start-epoch', '-1']])
+    ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'], ['--num-samples', '0'], ['--start-epoch', '200'],
+    ['--warmup-epochs', '201'], ['--lr-decay-epoch', '-1,2'], ['--momentum', '1.5'], ['--lr-decay', '10'],
+    ['--lr-decay-period', '-1'], ['--resume', 'a.params', '--pretrained', 'b.params'], ['--seed', str(2 ** 31)],
+    ['-j', '10000'], ['--keep', '1' + '0' * 21]])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)
     assert flags[0] in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('flags, said', [
+    ((), ''), (('--epochs', '160'), 'never decays'), (('--epochs', '161'), ''),
+    (('--lr-mode', 'cosine', '--epochs', '2'), ''),
+    (('--mixup', '--no-mixup-epochs', '200'), '--mixup mixes nothing'), (('--mixup', '--no-mixup-epochs', '199'), '')])
+def test_flags_without_effect_are_said(flags, said, caplog):
+    training.warn_of_no_effect(training.parse_args(list(flags)))
+    assert said in caplog.text and bool(said) == bool(caplog.text)
 
 
 @pytest.mark.parametrize('flags,named', [

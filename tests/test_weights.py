@@ -1,15 +1,9 @@
 """Weights interchange with GluonCV's zoo, pass to other classes, are downloaded, and every misfit is named."""
 import contextlib
-import hashlib
-import http.server
 import json
 import os
 import resource
-import shutil
-import threading
-import zipfile
 
-import gluoncv
 import numpy as np
 import pytest
 
@@ -18,7 +12,7 @@ from yolo3 import network, sidecar, weights
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.mxnet_setup import mx
-from gluoncv.model_zoo import model_store
+from yolo3.zoo import CLASSES
 
 
 def randomize(net):
@@ -30,7 +24,7 @@ def randomize(net):
             parameter.set_data(mx.nd.random.uniform(low, high, shape=parameter.shape))
 
 
-VOC, COCO = weights.CLASSES['voc'], weights.CLASSES['coco']
+VOC, COCO = CLASSES['voc'], CLASSES['coco']
 
 
 @pytest.mark.parametrize('ours, classes', [
@@ -52,69 +46,6 @@ def test_weights_interchange_with_the_zoo(ours, classes, picture, tmp_path):
         np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
         np.testing.assert_array_equal(again.asnumpy(), other.asnumpy())
     assert len(np.unique(other.asnumpy())) > 10
-
-
-class Store(http.server.SimpleHTTPRequestHandler):
-    """A model store on 127.0.0.1."""
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """A folder served as GluonCV's model store; the cache is empty."""
-    folder = tmp_path / 'served' / 'gluon' / 'models'
-    folder.mkdir(parents=True)
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), lambda *args: Store(
-        *args, directory=str(tmp_path / 'served')))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv('MXNET_GLUON_REPO', 'http://127.0.0.1:%d/' % server.server_port)
-    monkeypatch.setenv('MXNET_HOME', str(tmp_path / 'cache'))
-    yield folder
-    server.shutdown()
-    server.server_close()
-
-
-def test_backbone_is_downloaded(store, tmp_path, monkeypatch):
-    net = gluoncv.model_zoo.get_model('mobilenet0.25')
-    net.initialize()
-    net(mx.nd.zeros((1, 3, 64, 64)))
-    path = str(tmp_path / 'weights.params')
-    net.save_parameters(path)
-    with open(path, 'rb') as file:
-        digest = hashlib.sha1(file.read()).hexdigest()
-    monkeypatch.setitem(model_store._model_sha1, 'mobilenet0.25', digest)
-    name = 'mobilenet0.25-' + digest[:8]
-    with zipfile.ZipFile(str(store / (name + '.zip')), 'w') as archive:
-        archive.write(path, name + '.params')
-    detector = network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
-    np.testing.assert_array_equal(detector.stages[0][0].weight.data().asnumpy(),
-                                  net.features[0].weight.data().asnumpy())
-    shutil.rmtree(str(store))  # from the cache the second time
-    network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
-
-
-def test_backbone_that_the_store_lacks(store):
-    with pytest.raises(UserError) as error:
-        network.build('mobilenet0_25', ['a'], backbone_params=weights.backbone_file('mobilenet0_25'))
-    assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
-
-
-def test_no_network(monkeypatch, tmp_path):
-    monkeypatch.setenv('MXNET_GLUON_REPO', 'http://127.0.0.1:9/')
-    monkeypatch.setenv('MXNET_HOME', str(tmp_path))
-    with pytest.raises(UserError) as error:
-        weights.backbone_file('mobilenet1_0')
-    assert '--backbone-params' in str(error.value) and '--no-pretrained-base' in str(error.value)
-
-
-def test_a_name_look_up_that_hangs(monkeypatch):
-    never = threading.Event()
-    monkeypatch.setattr(weights.requests, 'head', lambda *args, **more: never.wait())
-    monkeypatch.setattr(weights, 'PROBE_SECONDS', 0.01)
-    assert not weights.answers('http://example.invalid/')
-    never.set()
 
 
 @pytest.fixture

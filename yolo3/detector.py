@@ -8,26 +8,44 @@ Both kinds (`yolo3.detect.MXNetDetector`, `yolo3.deploy.runtimes.ONNXDetector`) 
     evaluate(batches, metric, size): the values of a metric of `yolo3.metrics` over one of these.
 An .onnx file needs neither MXNet nor GluonCV.
 """
+import argparse
+import os
+
 from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import UserError, comma_list
 from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
 from yolo3.sidecar import network_name, require_given
 
+ZOO_DETECTOR = 'yolo3_mobilenet1.0_coco'
 
-def add_params_flags(parser, kinds='.params'):
-    """The flags that name the detector's file, of one of the `kinds`, and what the sidecar of a .params file says."""
+
+def add_params_flags(parser, kinds='.params', default=''):
+    """The flags that name the detector's file, of one of the `kinds`, and what the sidecar of a .params file says.
+
+    default: the detector without --params; with '' the flag is required.
+    """
     add = parser.add_argument
-    add('--params', '--pretrained', dest='params', required=True, metavar='FILE',
-        help='%s file of the detector' % kinds)
+    add('--params', '--pretrained', dest='params', required=not default, default=default, metavar='FILE',
+        help="%s file of the detector, or %s or ..._voc of GluonCV's zoo%s"
+        % (kinds, ZOO_DETECTOR, ', the default' if default else ''))
+    add('--mirror', type=mirror, default='', metavar='URL', help="model store to download the zoo's weights from")
     add('--network', type=network_name, help='backbone of a .params file without sidecar; default: mobilenet1_0')
     add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
         help='form of the data set, voc or coco; gives the classes of a .params file without sidecar')
     add('--classes', default='', metavar='A,B,C', help='class names of a .params file without sidecar')
 
 
-def add_detector_flags(parser):
-    """The flags of `open_detector`."""
-    add_params_flags(parser, '.params or .onnx')
+def mirror(url):
+    """Make `url` GluonCV's model store."""
+    if not url.startswith(('http://', 'https://')):
+        raise argparse.ArgumentTypeError('%s does not start with http:// or https://' % url)
+    os.environ['MXNET_GLUON_REPO'] = url
+    return url
+
+
+def add_detector_flags(parser, default=''):
+    """The flags of `open_detector`; default: see `add_params_flags`."""
+    add_params_flags(parser, '.params or .onnx', default)
     add = parser.add_argument
     add('--gpus', default=None, metavar='0,1', help="GPUs to use; '' is the CPU; default: GPU 0 if there is one")
     add('--backend', default='', choices=BACKENDS,

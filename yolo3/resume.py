@@ -30,7 +30,7 @@ RULES = (
           'momentum', 'wd', 'no_wd', 'no_random_shape', 'min_shape', 'max_shape', 'no_augment', 'mixup',
           'no_mixup_epochs', 'label_smooth', 'accumulate', 'syncbn', 'amp')),
     Rule(UNUSED, 'only the start of a training uses it',
-         ('pretrained', 'backbone_params', 'no_pretrained_base', 'start_epoch')),
+         ('pretrained', 'backbone_params', 'mirror', 'no_pretrained_base', 'start_epoch')),
     Rule(FREE, 'it changes where the work is done, what is written and how often, but not what is learned',
          ('resume', 'num_workers', 'gpus', 'kv_store', 'horovod', 'log_interval', 'val_interval', 'save_prefix',
           'save_interval', 'keep', 'checkpoint_batches', 'tensorboard')),

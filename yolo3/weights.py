@@ -1,63 +1,29 @@
-"""Weights in and out: .params files with their sidecars, transfer to other classes, and GluonCV's backbone weights."""
+"""Weights in and out: .params files with their sidecars, and transfer to other classes."""
 import contextlib
 import errno
 import os
 
 import numpy as np
-import requests
 
 from yolo3.mxnet_setup import mx
-from gluoncv.data import COCODetection
-from gluoncv.model_zoo import model_store
 
+from yolo3 import zoo
 from yolo3.atomic import dump_json, replacing, sync
 from yolo3.cli import UserError, shorten
 from yolo3.data.anchors import ANCHORS, PER_STRIDE
-from yolo3.data.datasets import VOC_CLASSES
-from yolo3.data.download import within
 from yolo3.files import require_regular
-from yolo3.network import WIDTHS, anchors_of, build, reason, set_anchors
+from yolo3.network import anchors_of, build, reason, set_anchors
 from yolo3.sidecar import NETWORKS, read_sidecar, require_given, sidecar_path
 
-CLASSES = {'voc': list(VOC_CLASSES), 'coco': list(COCODetection.CLASSES)}
-PROBE_SECONDS = 20
 
+def located(name):
+    """The .params file that `name` stands for, and its detector's facts: those of the sidecar, None without one.
 
-def backbone_file(network, path='', pretrained_base=True):
-    """The file of ImageNet weights that `network` starts from: `path`, else GluonCV's own; '' for random weights.
-
-    Raises UserError if GluonCV's cannot be downloaded.
+    name: a path, or a name of GluonCV's zoo, such as yolo3_mobilenet1.0_coco. Raises UserError.
     """
-    return path or (download_backbone(network) if pretrained_base else '')
-
-
-def download_backbone(network):
-    """GluonCV's ImageNet weights of `network`, downloaded to its cache unless there. Returns the file's path.
-
-    Raises UserError, within half a minute, if the model store does not answer.
-    """
-    name = 'mobilenet%s' % WIDTHS[network]
-    store = os.environ.get('MXNET_GLUON_REPO', model_store.apache_repo_url)
-    remedy = ('give the weights with --backbone-params FILE (or put %s-%s.params into ~/.mxnet/models), or train '
-              'from scratch with --no-pretrained-base' % (name, model_store.short_hash(name)))
-    cached = os.path.join(os.path.expanduser(os.environ.get('MXNET_HOME', '~/.mxnet')), 'models',
-                          '%s-%s.params' % (name, model_store.short_hash(name)))
-    if not os.path.exists(cached) and not answers(store):
-        raise UserError('cannot reach %s for the ImageNet weights of %s: %s' % (store, network, remedy))
-    try:
-        return model_store.get_model_file(name)
-    except Exception as error:
-        raise UserError('the ImageNet weights of %s could not be downloaded from %s (%s): %s'
-                        % (network, store, reason(error), remedy))
-
-
-def answers(url):
-    """Whether a server answers at `url`. GluonCV's download waits without limit, name look-up included."""
-    try:
-        within(PROBE_SECONDS, lambda: requests.head(url, timeout=PROBE_SECONDS / 2))
-    except requests.RequestException:
-        return False
-    return True
+    if name in zoo.DETECTORS:
+        return zoo.detector_file(name), dict(zoo.DETECTORS[name])
+    return name, read_sidecar(name)
 
 
 def save_detector(net, path, **sidecar):
@@ -80,18 +46,18 @@ def save_detector(net, path, **sidecar):
 
 
 def load_detector(path, network=None, dataset=None, classes=None, devices=None):
-    """A detector and its sidecar from the .params file at `path`.
+    """A detector and its facts from `path`: a .params file or a name of GluonCV's zoo, see `located`.
 
-    Without a sidecar (a file of GluonCV's zoo, say) the classes are `classes` or those of `dataset` ('voc' | 'coco')
-    and the network is `network` or mobilenet1_0. Returns (net, info): info is a dict with at least network,
+    Without a sidecar the classes are `classes` or those of `dataset` ('voc' | 'coco') and the network is `network` or
+    mobilenet1_0. Returns (net, info): info is a dict with at least network,
     classes, anchors, data_shape (pixels) and dataset. Raises UserError.
     """
-    info = read_sidecar(path)
+    path, info = located(path)
     if info is None:
         if not classes and not dataset:
             raise UserError('%s has no sidecar %s: say which classes it detects with --classes a,b,c or '
                             '--dataset voc|coco' % (path, os.path.basename(sidecar_path(path))))
-        info = {'network': network or NETWORKS[0], 'classes': list(classes or CLASSES[dataset]),
+        info = {'network': network or NETWORKS[0], 'classes': list(classes or zoo.CLASSES[dataset]),
                 'data_shape': 416, 'dataset': dataset or 'voc', 'anchors': ANCHORS}
     require_given(info, sidecar_path(path), network, classes or ())
     net = build(info['network'], info['classes'], anchors=info['anchors'])
@@ -103,13 +69,14 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
 
 
 def anchors_of_file(path):
-    """The anchors in the .params file at `path`, as ANCHORS; COCO's if `path` is ''. Raises UserError."""
+    """The anchors in the weights `path`, see `located`, as ANCHORS; COCO's if `path` is ''. Raises UserError."""
     if not path:
         return ANCHORS
+    path, info = located(path)
     arrays = read_params(path)
     rows = [arrays['yolo_outputs.%d.anchors' % number].asnumpy().ravel().tolist() for number in (2, 1, 0)
             if 'yolo_outputs.%d.anchors' % number in arrays]
-    return rows if len(rows) == 3 else (read_sidecar(path) or {}).get('anchors', ANCHORS)
+    return rows if len(rows) == 3 else (info or {}).get('anchors', ANCHORS)
 
 
 def read_params(path):
@@ -162,7 +129,7 @@ def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
     The rows of the classes that both have (compared without regard to case) are kept, as are backbone and head; see
     GluonCV's `YOLOV3.reset_class`. sync_devices, anchors: see `build`. Returns (net, names of the classes kept).
     """
-    info = read_sidecar(path)
+    path, info = located(path)
     old = [name.casefold() for name in (info['classes'] if info else guess_classes(path, classes))]
     if info and info['network'] != network:
         raise UserError('--pretrained %s is a %s, not the --network %s' % (path, info['network'], network))
@@ -180,7 +147,7 @@ def transfer(path, classes, network, sync_devices=1, anchors=ANCHORS):
 def guess_classes(path, classes):
     """The classes of a zoo .params file by how many it has: 20 are VOC's, 80 COCO's, or as many as `classes`."""
     count = classes_in(read_params(path))
-    known = {len(names): names for names in [list(classes)] + list(CLASSES.values())}
+    known = {len(names): names for names in [list(classes)] + list(zoo.CLASSES.values())}
     if count is None:
         raise UserError('%s is not the .params file of a YOLOv3 detector' % path)
     if count not in known:

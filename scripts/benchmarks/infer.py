@@ -21,7 +21,8 @@ def figures(args):
     if args.only:
         return alone(args)
     from yolo3.network import build
-    from yolo3.weights import CLASSES, load_detector
+    from yolo3.weights import load_detector
+    from yolo3.zoo import CLASSES
     runs = [name for name in RUNS if (args.int8 or 'int8' not in name) and
             importlib.util.find_spec({'mxnet,': 'mxnet', 'product': 'mxnet'}.get(name.split()[0], name.split()[0]))]
     if args.params:

@@ -70,7 +70,7 @@ def one_process(args):
     """The figures of one process of the backend args.only, in step with all others."""
     import train_yolo3_mobilenet as training
     from benchmarks.step import some_batch
-    from yolo3 import network, weights
+    from yolo3 import network, zoo
     from yolo3.data.targets import DenseTargets
     from yolo3.distributed import backends
     from yolo3.distributed.group import ONE_PROCESS
@@ -80,7 +80,7 @@ def one_process(args):
         part = group.part(args.batch_size)
         args.batch_size = part.stop - part.start
         batch, targets = some_batch(args), DenseTargets(80)
-        net = network.build('mobilenet1_0', weights.CLASSES['coco'])
+        net = network.build('mobilenet1_0', zoo.CLASSES['coco'])
         flags = training.parse_args(['--lr', '1e-6'])
         flags.devices = [mx.cpu()]
         # As in training: ps-lite fails on weights that are still in a layout of oneDNN.

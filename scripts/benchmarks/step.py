@@ -39,7 +39,7 @@ def stock_step(args):
     from benchmarks import stock_pipeline
     from benchmarks.training import network_and_trainer
     from yolo3.data.augment import normalize
-    from yolo3.weights import CLASSES
+    from yolo3.zoo import CLASSES
     from yolo3.data.targets import DenseTargets
     net, trainer = network_and_trainer(CLASSES['coco'])
     ours = some_batch(args)
@@ -51,7 +51,7 @@ def stock_step(args):
 def our_step(args):
     import train_yolo3_mobilenet as training
     from benchmarks.training import network_and_trainer
-    from yolo3.weights import CLASSES
+    from yolo3.zoo import CLASSES
     from yolo3.mxnet_setup import mx
     from yolo3.data.targets import DenseTargets
     from yolo3.distributed.group import ONE_PROCESS
