@@ -28,12 +28,12 @@ from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
-from yolo3.data.targets import DenseTargets
 from yolo3.detect import validate
 from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
 from yolo3.lock import exclusive
 from yolo3.log import TrainingLog, start_log
+from yolo3.loss import DetectionLoss, set_loss
 from yolo3.resume import begin, resumable
 from yolo3.run import Run, require_agreement
 from yolo3.sidecar import network_name
@@ -189,7 +189,7 @@ def build_network(args, state):
     else:
         backbone = weights.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
         net = network.build(args.network, classes, anchors, backbone, sync_devices)
-    net._target_generator._label_smooth = args.label_smooth
+    set_loss(net, DetectionLoss(len(classes), args.label_smooth))
     net.collect_params().reset_ctx(args.devices)
     net.hybridize()
     return net
@@ -211,7 +211,7 @@ def build_trainer(args, net, backend):
     return trainer
 
 
-def train_step(net, targets, batch, trainer, args, group):
+def train_step(net, batch, trainer, args, group):
     """One step of SGD on a Batch, in args.accumulate parts, over args.devices and the processes of `group`.
 
     Returns the losses of this process's images, (4, b), and over all processes the sums of the losses and the number of
@@ -224,7 +224,7 @@ def train_step(net, targets, batch, trainer, args, group):
         arrays = batch.images, batch.boxes, batch.targets
         for part in zip(*[gluon.utils.split_data(array, args.accumulate, even_split=False) for array in arrays]):
             shares = zip(*[gluon.utils.split_and_load(array, args.devices, even_split=False) for array in part])
-            inputs = [(normalize(images), boxes, *targets(images, rows)) for images, boxes, rows in shares]
+            inputs = [(normalize(images), boxes, targets) for images, boxes, targets in shares]
             with autograd.record():
                 outputs = [net(*each) for each in inputs]  # a device's four losses, (b,) each
                 totals = [sum(output) for output in outputs]
@@ -263,8 +263,6 @@ def main(argv=None):
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 
         net = build_network(args, state)
-        targets = DenseTargets(len(state.classes))
-        targets.hybridize()
         trainer = build_trainer(args, net, group.backend)
         metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
 
@@ -274,7 +272,7 @@ def main(argv=None):
                 for batch in log.watch(loader):
                     lr = learning_rate(args, epoch + run.batch_in_epoch / run.batches_in_epoch)
                     trainer.set_learning_rate(lr)
-                    losses, totals = train_step(net, targets, batch, trainer, args, group)
+                    losses, totals = train_step(net, batch, trainer, args, group)
                     log.update(batch, losses, totals, lr)
                     run.after_step()
                 network.average_running_statistics(net, group)  # one network to validate and to save

@@ -26,7 +26,7 @@ from yolo3.data.loader import train_loader
 from yolo3.data.sampler import TrainSampler, mixup_partner
 from yolo3.data.anchors import ANCHORS, choose_anchors
 from yolo3.distributed.group import ONE_PROCESS
-from yolo3.data.targets import DenseTargets
+from yolo3.loss import DetectionLoss, set_loss
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
@@ -212,20 +212,20 @@ def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, ac
     for bad in False, True:
         mx.random.seed(3)
         net = network.build('mobilenet0_25', ['red', 'blue'])
+        set_loss(net, DetectionLoss(2))
         net.collect_params().reset_ctx(args.devices)
         net.hybridize()
-        trainer, targets = sgd(net, args), DenseTargets(2)
+        trainer = sgd(net, args)
         for number, batch in enumerate(batches):
             if bad and number == 1:
                 broken = batch.targets.copy()
                 broken[3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
                 before = state_of(net, trainer)
-                losses, totals = training.train_step(net, targets, batch._replace(targets=broken), trainer, args,
-                                                     ONE_PROCESS)
+                losses, totals = training.train_step(net, batch._replace(targets=broken), trainer, args, ONE_PROCESS)
                 assert losses.shape == (4, 4) and np.isfinite(losses).all(axis=0).tolist() == [True] * 3 + [False]
                 assert not np.isfinite(totals).all()
                 assert_same(state_of(net, trainer), before)
-            _, totals = training.train_step(net, targets, batch, trainer, args, ONE_PROCESS)
+            _, totals = training.train_step(net, batch, trainer, args, ONE_PROCESS)
             assert np.isfinite(totals).all()
         states.append(state_of(net, trainer))
     assert_same(*states)
@@ -235,13 +235,13 @@ def train_with_bad_losses(run, squares, folder, bad):
     """Train an epoch of 5 batches in which the losses of those numbers are not finite."""
     real, calls = training.train_step, []
 
-    def train_step(net, targets, batch, *rest):
+    def train_step(net, batch, *rest):
         calls.append(len(calls))
         if calls[-1] in bad:
-            rows = batch.targets.copy()
-            rows[:, :, 1:3] = float('nan')  # the centres
-            batch = batch._replace(targets=rows)
-        return real(net, targets, batch, *rest)
+            rows = batch.targets.asnumpy()
+            rows[rows[:, :, 7] >= 0, 1:3] = np.nan  # the objects' centres
+            batch = batch._replace(targets=mx.nd.array(rows))
+        return real(net, batch, *rest)
     with mock.patch.object(training, 'train_step', train_step):
         return run(SCRIPT, '--dataset-root', squares, *TINY, '-j', 0, '--mixup', '--no-mixup-epochs', 0, '--epochs', 1,
                    '--save-prefix', '%s/' % folder)
@@ -299,9 +299,8 @@ def test_syncbn_shares_statistics_over_gpus():
     assert not [block for block in blocks(net) if type(block) is BatchNorm]
 
 
-def test_label_smoothing_reaches_the_targets():
-    assert built('--label-smooth')._target_generator._label_smooth is True
-    assert built()._target_generator._label_smooth is False
+def test_label_smoothing_reaches_the_loss():
+    assert built('--label-smooth')._loss._smoothing == 1 / 40 and built()._loss._smoothing == 0
 
 
 def test_the_originals_commands_parse():

@@ -5,10 +5,11 @@ import pytest
 from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 
+from benchmarks.stock_pipeline import dense_targets
 from yolo3.data.voc import VOCImages
 from yolo3.data.anchors import ANCHORS
 from yolo3.network import build
-from yolo3.data.targets import BACKGROUND, DenseTargets, sparse_targets
+from yolo3.data.targets import BACKGROUND, sparse_targets
 
 
 @pytest.fixture(scope='module')
@@ -30,18 +31,8 @@ def stock():
     return targets
 
 
-def dense(size, *sparse):
-    """The five dense arrays of images that have these sparse targets, one a device would make of a batch."""
-    longest = max(map(len, sparse))
-    rows = np.stack([np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in sparse])
-    images = mx.nd.ones((len(sparse), size, size, 3), dtype='uint8')
-    generator = DenseTargets(3)
-    generator.hybridize()
-    return [array.asnumpy() for array in generator(images, mx.nd.array(rows))]
-
-
 def make_targets(boxes, ids, ratios, size, anchors=ANCHORS):
-    return [array[0] for array in dense(size, sparse_targets(boxes, ids, ratios, size, anchors))]
+    return [array[0] for array in dense_targets(sparse_targets(boxes, ids, ratios, size, anchors)[None], size, 3)]
 
 
 def assert_equal(boxes, ids, ratios, size, stock, anchors=ANCHORS):
@@ -100,16 +91,6 @@ def test_no_objects_are_all_negative():
     objectness, centers, scales, weights, classes = make_targets(np.zeros((0, 4)), [], [], 96)
     assert len(objectness) == 3 * (9 + 36 + 144)
     assert not objectness.any() and not weights.any() and (classes == -1).all()
-
-
-def test_a_batch_is_its_images():
-    generator = np.random.RandomState(0)
-    sparse = [sparse_targets(random_boxes(generator, count, 96), generator.randint(0, 3, count),
-                             generator.uniform(0.1, 1, count), 96, ANCHORS) for count in (3, 0, 9, 1)]
-    batch = dense(96, *sparse)
-    for index, rows in enumerate(sparse):
-        for many, one in zip(batch, dense(96, rows)):
-            np.testing.assert_array_equal(many[index], one[0])
 
 
 def test_sparse_targets_are_one_row_an_object():
