@@ -22,8 +22,8 @@ from mxnet.contrib import amp
 import numpy as np
 
 from yolo3 import metrics, network, weights
-from yolo3.cli import (UserError, comma_list, count, input_size, integers, number, positive, processes, seed, share,
-                       shorten)
+from yolo3.cli import (UserError, below_one, comma_list, count, input_size, integers, number, positive, processes, seed,
+                       share, shorten)
 from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
@@ -33,7 +33,7 @@ from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
 from yolo3.lock import exclusive
 from yolo3.log import TrainingLog, start_log
-from yolo3.loss import DetectionLoss, set_loss
+from yolo3.loss import BOX_LOSSES, DetectionLoss, set_loss
 from yolo3.resume import begin, resumable
 from yolo3.run import Run, require_agreement
 from yolo3.sidecar import network_name
@@ -73,7 +73,13 @@ def parse_args(argv=None):
     add('--no-augment', action='store_true', help='only resize: for objects without a mirror image, such as digits')
     add('--mixup', action='store_true', help='blend pairs of images')
     add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup')
+    # Targets and loss
     add('--label-smooth', action='store_true', help='smooth the class labels')
+    add('--box-loss', default='l2l1', choices=BOX_LOSSES, help="l2l1: GluonCV's; ciou: of Zheng et al. 2020")
+    add('--multi-anchor', type=share, default=1, metavar='IOU', help='an object teaches its best anchor, and all that '
+        'its shape overlaps more than this. Default: 1, only the best')
+    add('--objectness-prior', type=below_one, default=0, metavar='P', help='the probability of an object that a head '
+        'from random weights starts from, 0.01 or so. Default: 0, 0.5 or so by chance')
     # Optimization
     add('--batch-size', type=positive, default=64, help='images a step, over all devices')
     add('--accumulate', type=positive, default=1, help='compute each batch in this many parts, for small GPUs')
@@ -189,7 +195,9 @@ def build_network(args, state):
     else:
         backbone = weights.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
         net = network.build(args.network, classes, anchors, backbone, sync_devices)
-    set_loss(net, DetectionLoss(len(classes), args.label_smooth))
+        if args.objectness_prior:
+            network.set_objectness_prior(net, args.objectness_prior)
+    set_loss(net, DetectionLoss(len(classes), args.label_smooth, args.box_loss))
     net.collect_params().reset_ctx(args.devices)
     net.hybridize()
     return net
@@ -258,7 +266,7 @@ def main(argv=None):
         args.resume = resumable(args, group)
         state = begin(args, train_set, val_set, sampler, group)
         on_gpu = args.devices[0].device_type == 'gpu'
-        loader = train_loader(train_set, sampler, state.anchors, not args.no_augment, on_gpu)
+        loader = train_loader(train_set, sampler, state.anchors, args.multi_anchor, not args.no_augment, on_gpu)
         validation = val_loader(val_set, args.data_shape, args.batch_size, group.part, on_gpu)
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 

@@ -10,7 +10,8 @@ from yolo3.data.augment import normalize
 from yolo3.data.datasets import open_train
 from yolo3.data.loader import train_loader
 from yolo3.data.sampler import TrainSampler
-from yolo3.loss import DetectionLoss, set_loss
+from yolo3.data.targets import BACKGROUND, COLUMNS
+from yolo3.loss import CIOU_WEIGHT, DetectionLoss, ciou, set_loss
 
 SIZE = 96
 
@@ -22,7 +23,7 @@ def batches(data):
     loader = train_loader(images, TrainSampler(len(images), 6, [SIZE], seed=1, samples_per_epoch=12))
     loader._sampler.set_epoch(0, mixup=True)
     batches = list(loader)
-    batches[0].boxes[0], batches[0].targets[0] = -1, mx.nd.array([0] * 7 + [-1])
+    batches[0].boxes[0], batches[0].targets[0] = -1, mx.nd.array(BACKGROUND)
     return batches, images.classes
 
 
@@ -138,3 +139,72 @@ def test_two_steps_teach_what_gluoncvs_loss_teaches(learned):
                     for other in (ours, before)]
     print('moved %.1e, apart %.1e' % (moved, apart))
     assert apart < 1e-5 * moved and moved > 0.01
+
+
+def ciou_of(found, box, weight=None):
+    """The two terms of `ciou`, in NumPy, for one box (Zheng et al. 2020), and the weight of the shape's."""
+    found, box = np.asarray(found, 'float64'), np.asarray(box, 'float64')
+    sides, true_sides = found[2:] - found[:2], box[2:] - box[:2]
+    shared = np.maximum(np.minimum(found[2:], box[2:]) - np.maximum(found[:2], box[:2]), 0).prod()
+    iou = shared / (sides.prod() + true_sides.prod() - shared)
+    around = np.maximum(found[2:], box[2:]) - np.minimum(found[:2], box[:2])
+    between = (found[2:] + found[:2] - box[2:] - box[:2]) / 2
+    v = 4 / np.pi ** 2 * (np.arctan(np.divide(*true_sides)) - np.arctan(np.divide(*sides))) ** 2
+    weight = v / (1 - iou + v) if weight is None else weight
+    return (between ** 2).sum() / (around ** 2).sum(), 1 - iou + weight * v, weight
+
+
+PAIRS = [([0, 0, 2, 2], [1, 1, 3, 3]), ([0, 0, 4, 2], [0, 0, 2, 4]), ([10, 20, 50, 90], [12, 25, 41, 99]),
+         ([-5, 3, 6, 20], [100, 200, 130, 205])]
+
+
+def test_ciou_of_hand_computed_boxes():
+    found, boxes = [mx.nd.array(arrays)[None] for arrays in zip(*PAIRS)]
+    found.attach_grad()
+    with mx.autograd.record():
+        distance, rest = ciou(mx.nd, found, boxes)
+        (distance + 2 * rest).sum().backward()
+    # (4, 2) and (2, 4) in a corner: IoU 4 / 12, centres sqrt(2) apart, the diagonal around them sqrt(32).
+    v = 4 / np.pi ** 2 * (np.arctan(2) - np.arctan(0.5)) ** 2
+    np.testing.assert_allclose(distance.asnumpy()[0, :2, 0], [2 / 18, 2 / 32], rtol=1e-5)
+    np.testing.assert_allclose(rest.asnumpy()[0, :2, 0], [6 / 7, 2 / 3 + v ** 2 / (2 / 3 + v)], rtol=1e-5)
+    for index, (mine, box) in enumerate(PAIRS):
+        *terms, weight = ciou_of(mine, box)
+        np.testing.assert_allclose([term[0, index].asscalar() for term in (distance, rest)], terms,
+                                   rtol=1e-5)
+        for place in range(4) if index != 1 else ():  # not where two edges are one: the gradient jumps there
+            # The weight of the shape is taken as constant.
+            step = 1e-5 * np.eye(4)[place]
+            (a, b, _), (c, d, _) = [ciou_of(mine + sign * step, box, weight) for sign in (1, -1)]
+            assert found.grad[0, index, place].asscalar() == pytest.approx((a - c + 2 * (b - d)) / 2e-5, rel=1e-3,
+                                                                           abs=1e-6)
+
+
+def test_ciou_replaces_the_losses_of_boxes(batches):
+    batch = batches[0][0]
+    arrays = outputs(batch, 80)
+    (obj, center, scale, class_), gradients = losses_and_gradients(
+        lambda *raw: DetectionLoss(80, box_loss='ciou')(*raw, batch.boxes, batch.targets), arrays)
+    plain, _ = losses_and_gradients(stock(batch, 80, False), arrays)
+    np.testing.assert_allclose([obj, class_], [plain[0], plain[3]], rtol=1e-6)
+    expected = np.zeros((2, 6))
+    for image, rows in enumerate(batch.targets.asnumpy()):
+        for number in np.unique(rows[rows[:, 7] >= 0, 0]):
+            row = rows[rows[:, 0] == number][0]
+            number, _, _, weight, ratio, _, box = [row[begin:end] for begin, end in COLUMNS]
+            terms = ciou_of(arrays[4][image, int(number[0])].asnumpy(), box)[:2]
+            expected[:, image] += CIOU_WEIGHT * weight * ratio * terms
+    np.testing.assert_allclose([center, scale], expected, rtol=1e-4)
+    assert not gradients[1].any() and not gradients[2].any() and gradients[4].any()
+
+
+@pytest.mark.parametrize('found', [[5, 5, 5, 5], [5, 5, 5, 9], [3, 3, 3, 3], [-1e11, -1e11, 1e11, 1e11],
+                                   [-1e11, 5, 1e11, 5], [5, -1e11, 5, 1e11]])
+@pytest.mark.parametrize('box', [[5, 5, 5, 5], [5, 5, 9, 5], [5, 5, 5, 9], [0, 0, 9, 9]])
+def test_ciou_of_boxes_without_area_or_of_any_size_is_finite(found, box):
+    found, box = mx.nd.array([[found]]), mx.nd.array([[box]])
+    found.attach_grad()
+    with mx.autograd.record():
+        loss = sum(ciou(mx.nd, found, box))
+    loss.backward()
+    assert 0 <= loss.asscalar() < 4 and np.isfinite(found.grad.asnumpy()).all()

@@ -303,6 +303,20 @@ def test_label_smoothing_reaches_the_loss():
     assert built('--label-smooth')._loss._smoothing == 1 / 40 and built()._loss._smoothing == 0
 
 
+def test_box_loss_and_objectness_prior_reach_the_network(tmp_path):
+    net = built('--box-loss', 'ciou', '--objectness-prior', '0.01')
+    assert net._loss._box_loss == 'ciou' and built()._loss._box_loss == 'l2l1'
+    for output in net.yolo_outputs:
+        bias = output.prediction.bias.data().asnumpy().reshape(3, 7)
+        np.testing.assert_allclose(1 / (1 + np.exp(-bias[:, 4])), 0.01, rtol=1e-5)
+        assert not bias[:, [0, 1, 2, 3, 5, 6]].any()
+    path = str(tmp_path / 'a.params')
+    weights.save_detector(built(), path, network='mobilenet0_25', classes=['a', 'b'], dataset='voc', data_shape=64)
+    for start in '--pretrained', '--resume':  # these have learned how often there is an object
+        net = built(start, path, '--objectness-prior', '0.01')
+        assert not net.yolo_outputs[0].prediction.bias.data().asnumpy().any()
+
+
 def test_the_originals_commands_parse():
     voc = ('--network mobilenet1_0 --dataset voc --gpus 0,1,2,3,4,5,6,7 --batch-size 64 -j 16 --log-interval 100 '
            '--lr-decay-epoch 160,180 --epochs 200 --syncbn --warmup-epochs 4')
@@ -368,7 +382,9 @@ def test_wrong_anchors_are_named(flag):
     ['--data-shape', '400'], ['--min-shape', '352', '--max-shape', '320'], ['--batch-size', '0'], ['--epochs', '0'],
     ['--network', 'resnet'], ['--lr-decay-epoch', 'a,b'], ['--lr-mode', 'exponential'], ['--batch-size', 'x'],
     ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
-    ['--on-bad-image', 'ignore'], ['--start-epoch', '-1']])
+    ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'],
+    ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
+    ['--objectness-prior', '-0.1']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

@@ -37,7 +37,7 @@ def loader(dataset, net, sizes, batch_size, num_workers, mixup=False):
 
 
 def dense_targets(rows, size, num_class):
-    """The five arrays that GluonCV's workers send, of the rows (B, K, 8) of `sparse_targets` for `size` pixels.
+    """The five arrays that GluonCV's workers send, of the rows (B, K, 12) of `sparse_targets` for `size` pixels.
 
     float32: objectness (B, N, 1), 0 without an object; centers, scales and weights (B, N, 2); classes
     (B, N, num_class), one-hot with an object, else -1.
@@ -47,7 +47,7 @@ def dense_targets(rows, size, num_class):
         (1, 0), (2, 0), (2, 0), (2, 0), (num_class, -1))]
     for index, image in enumerate(rows):
         for row in image[image[:, 7] >= 0]:
-            number, center, scale, weight, ratio, id_ = [row[begin:end] for begin, end in COLUMNS]
+            number, center, scale, weight, ratio, id_, _ = [row[begin:end] for begin, end in COLUMNS]
             place = index, int(number[0])
             objectness[place], centers[place], scales[place], weights[place] = ratio, center, scale, weight
             classes[place] = np.eye(num_class)[int(id_[0])]

@@ -93,7 +93,28 @@ def test_no_objects_are_all_negative():
     assert not objectness.any() and not weights.any() and (classes == -1).all()
 
 
+def test_an_object_teaches_all_anchors_like_it():
+    size, box = 416, [100, 100, 160, 160]
+    rows = sparse_targets([box], [2], [0.5], size, ANCHORS, multi_anchor=0.4)
+    # The anchors of stride 16, in the cell (8, 8); the numbers of stride 32 come before.
+    first = 3 * (13 ** 2 + 8 * 26 + 8)
+    assert rows[:, 0].tolist() == [first, first + 1, first + 2] and (rows[:, 5:] == rows[0, 5:]).all()
+    np.testing.assert_allclose(rows[:, 3:5], np.log(60 / np.reshape(ANCHORS[1], (3, 2))), rtol=1e-6)
+    assert rows[0, 6:].tolist() == [0.5, 2, *box]
+    np.testing.assert_array_equal(rows[1:2], sparse_targets([box], [2], [0.5], size, ANCHORS))
+
+
+def test_an_objects_best_anchor_is_its_own():
+    # The second box would have the best anchor of the first as another of its own.
+    boxes = [[100, 100, 162, 145], [101, 102, 160, 221]]
+    for order in (0, 1), (1, 0):
+        rows = sparse_targets([boxes[place] for place in order], order, [1, 1], 416, ANCHORS, multi_anchor=0.2)
+        for place in 0, 1:
+            row, = rows[(rows[:, 8:] == boxes[place]).all(axis=1) & (np.abs(rows[:, 3:5]).max(axis=1) < 1e-6)]
+            assert row[7] == place
+
+
 def test_sparse_targets_are_one_row_an_object():
     assert sparse_targets(np.zeros((0, 4)), [], [], 64, ANCHORS) is BACKGROUND
     rows = sparse_targets([[10, 10, 40, 44], [11, 11, 41, 43], [0, 0, 9, 9]], [0, 2, 1], [0.3, 0.7, 1], 64, ANCHORS)
-    assert rows.dtype == np.float32 and rows.shape == (2, 8) and len(set(rows[:, 0])) == 2
+    assert rows.dtype == np.float32 and rows.shape == (2, 12) and len(set(rows[:, 0])) == 2

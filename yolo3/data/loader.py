@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """A training batch of B images, as NDArrays on the CPU."""
     images: mx.nd.NDArray  # (B, H, W, 3) uint8, RGB
     boxes: mx.nd.NDArray  # (B, M, 4) float32, corners in pixels of the input; -1 if the image has fewer than M
-    targets: mx.nd.NDArray  # (B, K, 8) float32: see `sparse_targets`
+    targets: mx.nd.NDArray  # (B, K, 12) float32: see `sparse_targets`
     mixup_ratios: mx.nd.NDArray  # (B,) float32, the first image's share; 1 without mixup
     unreadable: mx.nd.NDArray  # (B, 2) int32: the numbers of the image and of its partner if unreadable, else -1
     samples: list  # of SampleSpec
@@ -40,9 +40,9 @@ class TrainSamples:
     The next readable image takes the place of one that cannot be read, if the data set's `on_bad_image` allows it.
     """
 
-    def __init__(self, images, anchors, augmented=True):
+    def __init__(self, images, anchors, multi_anchor=1, augmented=True):
         self.images = images
-        self._anchors = anchors
+        self._anchors, self._multi_anchor = anchors, multi_anchor
         self._transform = augment if augmented else resize_only
         self._unreadable = set()  # met by this process; another that meets others makes the same samples
 
@@ -68,7 +68,7 @@ class TrainSamples:
             image, label = Blend(image, second, ratio), np.concatenate((label, second_label))
         image, label = self._transform(image, label, spec.size, generator)
         boxes = label[:, :4].astype('float32')
-        targets = sparse_targets(boxes, label[:, 4], label[:, -1], spec.size, self._anchors)
+        targets = sparse_targets(boxes, label[:, 4], label[:, -1], spec.size, self._anchors, self._multi_anchor)
         return image, boxes, targets, np.float32(ratio), np.array(unreadable, 'int32')
 
     def _number_if_unreadable(self, index):
@@ -174,9 +174,9 @@ def start_workers(count, *loaders):
     return workers
 
 
-def train_loader(images, sampler, anchors=ANCHORS, augmented=True, pin_memory=False):
-    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. anchors: as ANCHORS."""
-    return Loader(Batch, TrainSamples(images, anchors, augmented), sampler,
+def train_loader(images, sampler, anchors=ANCHORS, multi_anchor=1, augmented=True, pin_memory=False):
+    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. anchors, multi_anchor: see `assign`."""
+    return Loader(Batch, TrainSamples(images, anchors, multi_anchor, augmented), sampler,
                   sampler.share * (3 * max(sampler.sizes) ** 2 + BOXES_BYTES), pin_memory)
 
 

@@ -9,26 +9,27 @@ from yolo3.data.anchors import PER_STRIDE, STRIDES, assign
 
 LAYERS = STRIDES[::-1]  # the network's order of its outputs: the coarsest first
 
-# Of a row: the number of the prediction, centre, logs of width and height, weight, objectness, class.
-COLUMNS = (0, 1), (1, 3), (3, 5), (5, 6), (6, 7), (7, 8)
-BACKGROUND = np.array([[0, 0, 0, 0, 0, 0, 0, -1]], 'float32')  # the row of an image without objects: changes nothing
+# Of a row: the number of the prediction, centre, logs of width and height, weight, objectness, class, corners.
+COLUMNS = (0, 1), (1, 3), (3, 5), (5, 6), (6, 7), (7, 8), (8, 12)
+BACKGROUND = np.array([[0] * 7 + [-1] + [0] * 4], 'float32')  # the row of an image without objects: changes nothing
 
 
-def sparse_targets(boxes, ids, ratios, size, anchors):
+def sparse_targets(boxes, ids, ratios, size, anchors, multi_anchor=1):
     """The targets of one image of `size` x `size` pixels, for those of its predictions that have an object.
 
     There are N predictions, the sum of (size / stride)^2 * 3 over the strides 32, 16 and 8, in this order.
     boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup. M may be 0.
     anchors: in the form of ANCHORS in `anchors`. A box belongs to the one anchor of all nine that its shape overlaps
-    most, in the cell of its centre (YOLOv3 section 2.1); if two boxes meet there, the later one counts.
-    Returns (max(1, objects), 8) float32: the number of the prediction, 0..N-1; the centre x and y, in cells from the
-    corner of its cell; the logs of width and height over the anchor's; the weight, 2 minus the share of the image that
-    the box covers; objectness, which is the mixup ratio; class. Without objects: BACKGROUND.
+    most, in the cell of its centre (YOLOv3 section 2.1), and to those that it overlaps more than `multi_anchor`, an
+    IoU. If two boxes meet there, the one that has its best anchor counts, else the later one.
+    Returns (K, 12) float32, K >= 1: the number of the prediction, 0..N-1; the centre x and y, in cells from the corner
+    of its cell; the logs of width and height over the anchor's; the weight, 2 minus the share of the image that the box
+    covers; objectness, which is the mixup ratio; class; the box. Without objects: BACKGROUND.
     """
     if not len(boxes):
         return BACKGROUND
-    boxes = np.asarray(boxes, 'float32')
-    strides, slots, anchors = assign(boxes, anchors)
+    strides, slots, anchors, owners = assign(boxes, anchors, multi_anchor)
+    boxes, ids, ratios = [np.asarray(array, 'float32')[owners] for array in (boxes, ids, ratios)]
 
     starts, start = {}, 0  # the number of the first prediction of each stride
     for stride in LAYERS:
@@ -42,6 +43,6 @@ def sparse_targets(boxes, ids, ratios, size, anchors):
     cells = places.astype(int).clip(0, grid[:, None] - 1)
     numbers = [starts[stride] for stride in strides] + (cells[:, 1] * grid + cells[:, 0]) * PER_STRIDE + slots
     rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / anchors),
-                            2 - extents.prod(-1) / size / size, ratios, ids)).astype('float32')
+                            2 - extents.prod(-1) / size / size, ratios, ids, boxes)).astype('float32')
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
