@@ -31,6 +31,7 @@ from yolo3.data.sampler import TrainSampler
 from yolo3.detect import validate
 from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
+from yolo3.ema import Ema
 from yolo3.lock import exclusive
 from yolo3.log import TrainingLog, start_log
 from yolo3.loss import BOX_LOSSES, DetectionLoss, set_loss
@@ -94,6 +95,8 @@ def parse_args(argv=None):
     add('--momentum', type=share, default=0.9)
     add('--wd', type=number, default=0.0005, help='weight decay')
     add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
+    add('--ema', type=below_one, default=0, metavar='DECAY', help='validate and save the exponential moving average of '
+        'the weights, 0.998 or so. Default: 0, the weights themselves')
     add('--seed', type=seed, default=233)
     # Devices
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
@@ -271,21 +274,24 @@ def main(argv=None):
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 
         net = build_network(args, state)
+        ema = Ema(args, state, net)
         trainer = build_trainer(args, net, group.backend)
         metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
 
-        with Run(args, state, net, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
+        with Run(args, state, ema, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
             for epoch in range(run.epoch, args.epochs):
                 sampler.set_epoch(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, run.state.batch)
                 for batch in log.watch(loader):
                     lr = learning_rate(args, epoch + run.batch_in_epoch / run.batches_in_epoch)
                     trainer.set_learning_rate(lr)
                     losses, totals = train_step(net, batch, trainer, args, group)
+                    if np.isfinite(totals).all():  # else the step was left out
+                        ema.update()
                     log.update(batch, losses, totals, lr)
                     run.after_step()
-                network.average_running_statistics(net, group)  # one network to validate and to save
+                ema.unify(group)  # one network to validate and to save
                 due = (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs
-                values = validate(net, validation, metric, epoch, args, group) if due else {}
+                values = validate(ema.result, validation, metric, epoch, args, group) if due else {}
                 run.after_epoch(values, learning_rate(args, epoch + 1))
 
 

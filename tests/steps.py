@@ -97,7 +97,10 @@ def validated(squares, batch_size, group=ONE_PROCESS):
 
 
 def momentum(group):
-    """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere."""
+    """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere.
+
+    And the average of --ema, as number 1000.
+    """
     net = network.build('mobilenet0_25', ['red', 'blue'])
     net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)][:1 if group.backend.local_rank is not None else 2])
     trainer = sgd(net, backend=group.backend)
@@ -106,9 +109,13 @@ def momentum(group):
             for index, parameter in enumerate(trainer._params):
                 if parameter.grad_req != 'null':
                     updater.states[index] = mx.nd.full(parameter.shape, index)
-    backends.broadcast(group, trainer)
-    return {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
-            for index, state in updater.states.items()}
+    average = [mx.gluon.Parameter('of the average', shape=(2, 3))]
+    average[0].initialize(mx.init.Constant(1000 - group.rank), ctx=trainer._contexts)
+    backends.broadcast(group, trainer, average)
+    momenta = {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
+               for index, state in updater.states.items()}
+    return dict(momenta, **{'1000 on %d' % device: array.asnumpy()
+                            for device, array in enumerate(average[0].list_data())})
 
 
 def main():

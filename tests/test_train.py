@@ -19,7 +19,7 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet.gluon.nn import BatchNorm
 
 import train_yolo3_mobilenet as training
-from yolo3 import network, weights
+from yolo3 import checkpoint, network, weights
 from yolo3.cli import UserError
 from yolo3.data.gluon import VOCDetection
 from yolo3.data.loader import train_loader
@@ -31,6 +31,8 @@ from yolo3.loss import DetectionLoss, set_loss
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
         '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
+# What can be changed about learning.
+LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9')
 SCRIPT = 'train_yolo3_mobilenet.py'
 
 
@@ -49,7 +51,7 @@ def straight(squares, tmp_path_factory):
     """The folder of a run of 3 epochs on the squares, with mixup in the first 2."""
     folder = tmp_path_factory.mktemp('straight')
     result = subprocess.run([sys.executable, os.path.join(ROOT, SCRIPT), '--dataset-root', str(squares), *TINY,
-                             '--epochs', '3', '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
+                             '--epochs', '3', '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1', *LEVERS,
                              '--save-prefix', str(folder) + '/', '--tensorboard', str(folder / 'board')],
                             stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr
@@ -97,7 +99,7 @@ def test_log_reads_like_the_originals(straight):
 
 def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
-             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3')
+             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3', *LEVERS)
     assert stopped(flags, '[Epoch 1][Batch 1]', signal.SIGTERM) == 143  # in the last epoch with mixup
     result = run(SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
@@ -232,7 +234,7 @@ def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, ac
 
 
 def train_with_bad_losses(run, squares, folder, bad):
-    """Train an epoch of 5 batches in which the losses of those numbers are not finite."""
+    """Train an epoch of 5 batches in which the losses of those numbers are not finite, with an average of weights."""
     real, calls = training.train_step, []
 
     def train_step(net, batch, *rest):
@@ -244,7 +246,7 @@ def train_with_bad_losses(run, squares, folder, bad):
         return real(net, batch, *rest)
     with mock.patch.object(training, 'train_step', train_step):
         return run(SCRIPT, '--dataset-root', squares, *TINY, '-j', 0, '--mixup', '--no-mixup-epochs', 0, '--epochs', 1,
-                   '--save-prefix', '%s/' % folder)
+                   '--ema', 0.5, '--save-prefix', '%s/' % folder)
 
 
 def test_bad_batches_are_named_and_survived(squares, run, tmp_path):
@@ -260,6 +262,7 @@ def test_bad_batches_are_named_and_survived(squares, run, tmp_path):
             assert bool(has_objects) == ('trainval_%02d.jpg mixed with' % spec.index in line)
     for name, array in saved(tmp_path / 'yolo3_mobilenet0_25_voc_0000_0.0000.params').items():
         assert np.isfinite(array).all(), name
+    assert checkpoint.newest(str(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz'))[-1].averaged == 3
 
 
 def test_too_many_bad_batches_end_the_training(squares, run, tmp_path, monkeypatch):
@@ -384,7 +387,7 @@ def test_wrong_anchors_are_named(flag):
     ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
     ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'],
     ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
-    ['--objectness-prior', '-0.1']])
+    ['--objectness-prior', '-0.1'], ['--ema', '1'], ['--ema', 'x']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

@@ -27,7 +27,7 @@ RULES = (
          ('dataset_root', 'classes', 'train_splits', 'val_splits', 'skip_empty', 'on_bad_image')),
     Rule(SAID, 'from here on the training follows the new value',
          ('epochs', 'lr', 'lr_mode', 'lr_decay', 'lr_decay_period', 'lr_decay_epoch', 'warmup_lr', 'warmup_epochs',
-          'momentum', 'wd', 'no_wd', 'no_random_shape', 'min_shape', 'max_shape', 'no_augment', 'mixup',
+          'momentum', 'wd', 'no_wd', 'ema', 'no_random_shape', 'min_shape', 'max_shape', 'no_augment', 'mixup',
           'no_mixup_epochs', 'label_smooth', 'box_loss', 'multi_anchor', 'accumulate', 'syncbn', 'amp')),
     Rule(UNUSED, 'only the start of a training uses it',
          ('pretrained', 'backbone_params', 'no_pretrained_base', 'objectness_prior', 'start_epoch')),

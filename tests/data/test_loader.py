@@ -127,6 +127,16 @@ def test_mixup_reaches_the_workers_and_stops(images):
                     assert min(abs(share - ratio), abs(share - (1 - ratio))) < 1e-6
 
 
+def test_an_image_may_have_more_targets_than_boxes(images):
+    loader = train_loader(images, TrainSampler(len(images), 11, [64], seed=1), multi_anchor=0, augmented=False)
+    for batch in loader:
+        boxes, rows = batch.boxes.asnumpy(), batch.targets.asnumpy()
+        assert rows.shape[1] > boxes.shape[1]
+        for mine, corners in zip(rows, boxes):
+            mine = np.unique(mine[mine[:, 7] >= 0], axis=0)  # one for each of the nine anchors, or of their cell
+            assert {tuple(row) for row in mine[:, 8:]} == {tuple(box) for box in corners[corners[:, 0] >= 0]}
+
+
 def test_mixup_ratio_is_beta_distributed(images):
     from scipy.stats import beta, kstest
     sampler = TrainSampler(len(images), 11, [32], seed=2)

@@ -14,7 +14,7 @@ from yolo3.data.sampler import mixup_partner
 from yolo3.data.targets import sparse_targets
 from yolo3.data.workers import Workers
 
-BOXES_BYTES = 2 ** 16  # of a batch's memory, an image, for its boxes: 1365 of them
+BOXES_BYTES = 2 ** 16  # of a batch's memory, an image, for its boxes: 1024 of them
 
 
 class Batch(NamedTuple):
@@ -96,9 +96,9 @@ class TrainSamples:
         """The fields of a Batch but its last, each a list of equal arrays: boxes padded with -1, targets by repetition.
         """
         images, boxes, targets, *rest = zip(*samples)
-        longest = max(1, *map(len, boxes))
+        longest, most = max(1, *map(len, boxes)), max(map(len, targets))
         boxes = [np.pad(box, ((0, longest - len(box)), (0, 0)), constant_values=-1) for box in boxes]
-        targets = [np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in targets]
+        targets = [np.pad(rows, ((0, most - len(rows)), (0, 0)), 'edge') for rows in targets]
         return [images, boxes, targets, *rest]
 
 
