@@ -24,7 +24,7 @@ import numpy as np
 from yolo3 import metrics, network, weights
 from yolo3.cli import (UserError, below_one, comma_list, count, input_size, integers, number, positive, processes, seed,
                        share, shorten)
-from yolo3.data.augment import normalize
+from yolo3.data.augment import Parts, normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
@@ -71,7 +71,10 @@ def parse_args(argv=None):
     add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
     add('--min-shape', type=input_size, default=320, help='smallest random input size, pixels')
     add('--max-shape', type=input_size, default=608, help='largest random input size, pixels')
-    add('--no-augment', action='store_true', help='only resize: for objects without a mirror image, such as digits')
+    add('--no-flip', action='store_true', help='no mirror images: for digits and text')
+    add('--no-crop', action='store_true', help='no random expansion and crop, nor interpolation drawn at random')
+    add('--no-colour', action='store_true', help='no random brightness, contrast, saturation and hue')
+    add('--no-augment', action='store_true', help='none of the three: only resize, as in validation')
     add('--mixup', action='store_true', help='blend pairs of images')
     add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup')
     # Targets and loss
@@ -269,7 +272,8 @@ def main(argv=None):
         args.resume = resumable(args, group)
         state = begin(args, train_set, val_set, sampler, group)
         on_gpu = args.devices[0].device_type == 'gpu'
-        loader = train_loader(train_set, sampler, state.anchors, args.multi_anchor, not args.no_augment, on_gpu)
+        parts = Parts(*[not (off or args.no_augment) for off in (args.no_colour, args.no_crop, args.no_flip)])
+        loader = train_loader(train_set, sampler, state.anchors, args.multi_anchor, parts, on_gpu)
         validation = val_loader(val_set, args.data_shape, args.batch_size, group.part, on_gpu)
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 

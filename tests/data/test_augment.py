@@ -1,4 +1,6 @@
 """Samples are GluonCV's except for the hue: equally distributed parameters, and the same pixels and boxes for them."""
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -235,9 +237,31 @@ def test_boxes_follow_the_object(monkeypatch):
 
 def test_without_augmentation_only_the_size_changes():
     label = np.array([[9., 6, 45, 30, 1, 0, 1]])
-    picture, boxes = augment.resize_only(Picture(noise(60, 90)), label, 64, None)
+    picture, boxes = augment.augment(Picture(noise(60, 90)), label, 64, None, augment.NONE)
     assert (picture == augment.resize(noise(60, 90), 64)).all()
     np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('parts', [augment.Parts(*which) for which in itertools.product((False, True), repeat=3)])
+def test_each_part_can_be_switched_off(parts):
+    # A red square at the left of a grey image: where it is found, and its grey, tell which parts took place.
+    source = np.full((60, 90, 3), 120, 'uint8')
+    source[:, :30] = 200, 60, 60
+    generator, plain = np.random.default_rng(1), augment.resize(source, 64)
+    found, colours = [], []
+    for _ in range(40):
+        picture, label = augment.augment(Picture(source), np.array([[0., 0, 30, 60, 0]]), 64, generator, parts)
+        found.append(tuple(label[0, :4].round(2)))
+        colours.append(picture)
+    assert ((0, 0, 21.33, 64) in found) or parts.crop
+    assert len(set(found)) == 1 + parts.flip or parts.crop and len(set(found)) > 20
+    mirrored = [box[0] + box[2] > 64 for box in found]
+    assert parts.crop or any(mirrored) == parts.flip
+    if not parts.crop:
+        same = [(picture == (plain[:, ::-1] if right else plain)).all() for picture, right in zip(colours, mirrored)]
+        assert all(same) != parts.colour
+    elif not parts.colour:
+        assert {tuple(picture[0, 0]) for picture in colours} <= {(200, 60, 60), (120, 120, 120), augment.FILL}
 
 
 def test_validation_equals_gluoncv():

@@ -8,7 +8,7 @@ from yolo3.mxnet_setup import mx
 import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.data.augment import normalize
+from yolo3.data.augment import NONE, normalize
 from yolo3.cli import UserError
 from yolo3.boxes import resize
 from yolo3.data.datasets import open_train
@@ -73,7 +73,7 @@ def test_the_ranks_share_each_batch_and_its_size(count):
 
 def test_without_augmentation_a_sample_is_its_image(images):
     sampler = TrainSampler(len(images), 11, [64], seed=1)
-    loader = train_loader(images, sampler, augmented=False)
+    loader = train_loader(images, sampler, parts=NONE)
     batch = next(iter(loader)).images.asnumpy()
     for picture, spec in zip(batch, next(iter(sampler))):
         np.testing.assert_array_equal(picture, resize(images.image_file(spec.index).pixels(), 64))
@@ -128,7 +128,7 @@ def test_mixup_reaches_the_workers_and_stops(images):
 
 
 def test_an_image_may_have_more_targets_than_boxes(images):
-    loader = train_loader(images, TrainSampler(len(images), 11, [64], seed=1), multi_anchor=0, augmented=False)
+    loader = train_loader(images, TrainSampler(len(images), 11, [64], seed=1), multi_anchor=0, parts=NONE)
     for batch in loader:
         boxes, rows = batch.boxes.asnumpy(), batch.targets.asnumpy()
         assert rows.shape[1] > boxes.shape[1]

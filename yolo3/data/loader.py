@@ -7,7 +7,7 @@ from yolo3.mxnet_setup import mx
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
-from yolo3.data.augment import augment, resize_only
+from yolo3.data.augment import ALL, augment
 from yolo3.data.datasets import val_sample_or_black
 from yolo3.data.images import BadImage, Blend
 from yolo3.data.sampler import mixup_partner
@@ -40,10 +40,9 @@ class TrainSamples:
     The next readable image takes the place of one that cannot be read, if the data set's `on_bad_image` allows it.
     """
 
-    def __init__(self, images, anchors, multi_anchor=1, augmented=True):
+    def __init__(self, images, anchors, multi_anchor=1, parts=ALL):
         self.images = images
-        self._anchors, self._multi_anchor = anchors, multi_anchor
-        self._transform = augment if augmented else resize_only
+        self._anchors, self._multi_anchor, self._parts = anchors, multi_anchor, parts
         self._unreadable = set()  # met by this process; another that meets others makes the same samples
 
     def __getitem__(self, spec):
@@ -66,7 +65,7 @@ class TrainSamples:
             second, second_label = self._read(other, 1 - ratio)
             label[:, -1] = ratio
             image, label = Blend(image, second, ratio), np.concatenate((label, second_label))
-        image, label = self._transform(image, label, spec.size, generator)
+        image, label = augment(image, label, spec.size, generator, self._parts)
         boxes = label[:, :4].astype('float32')
         targets = sparse_targets(boxes, label[:, 4], label[:, -1], spec.size, self._anchors, self._multi_anchor)
         return image, boxes, targets, np.float32(ratio), np.array(unreadable, 'int32')
@@ -174,9 +173,9 @@ def start_workers(count, *loaders):
     return workers
 
 
-def train_loader(images, sampler, anchors=ANCHORS, multi_anchor=1, augmented=True, pin_memory=False):
-    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. anchors, multi_anchor: see `assign`."""
-    return Loader(Batch, TrainSamples(images, anchors, multi_anchor, augmented), sampler,
+def train_loader(images, sampler, anchors=ANCHORS, multi_anchor=1, parts=ALL, pin_memory=False):
+    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. See `assign` and `augment`."""
+    return Loader(Batch, TrainSamples(images, anchors, multi_anchor, parts), sampler,
                   sampler.share * (3 * max(sampler.sizes) ** 2 + BOXES_BYTES), pin_memory)
 
 
