@@ -93,6 +93,7 @@ def parse_args(argv=None):
     add('--lr-decay', type=share, default=0.1, help='factor of each decay (step)')
     add('--lr-decay-period', type=count, default=0, help='decay every so many epochs instead of at --lr-decay-epoch')
     add('--lr-decay-epoch', type=integers, default='160,180', help='epochs at which the learning rate decays (step)')
+    add('--lr-final', type=share, default=0, help='share of --lr at which cosine ends')
     add('--warmup-lr', type=number, default=0.0, help='learning rate at the start of the warmup')
     add('--warmup-epochs', type=count, default=0, help='epochs of linear warmup')
     add('--momentum', type=share, default=0.9)
@@ -122,6 +123,11 @@ def parse_args(argv=None):
     if args.lr_decay_period > 0:
         args.lr_decay_epoch = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
+    if args.lr_final and args.lr_mode != 'cosine':
+        raise UserError('--lr-final is the end of --lr-mode cosine: leave it out with --lr-mode %s' % args.lr_mode)
+    if args.objectness_prior and (args.pretrained or args.resume not in ('', 'auto')):
+        raise UserError('--objectness-prior is for a head from random weights: leave it out with --pretrained and '
+                        '--resume FILE')
     if not args.sizes:
         raise UserError('--min-shape %d is larger than --max-shape %d' % (args.min_shape, args.max_shape))
     if args.num_samples == 0:
@@ -149,8 +155,8 @@ def warn_of_no_effect(args):
 def learning_rate(args, epoch):
     """The learning rate at `epoch`, which counts from the start of training and may be fractional.
 
-    A linear warmup from args.warmup_lr, then args.lr_mode, as GluonCV's LRScheduler (poly has power 2). The decay
-    epochs of 'step' count from the start of training, warmup included.
+    A linear warmup from args.warmup_lr, then args.lr_mode, as GluonCV's LRScheduler (poly has power 2; cosine ends at
+    args.lr_final of args.lr). The decay epochs of 'step' count from the start of training, warmup included.
     """
     if epoch < args.warmup_epochs:
         return args.warmup_lr + (args.lr - args.warmup_lr) * epoch / args.warmup_epochs
@@ -159,7 +165,7 @@ def learning_rate(args, epoch):
                       'step': args.lr_decay ** sum(epoch >= decay for decay in args.lr_decay_epoch),
                       'linear': 1 - done,
                       'poly': (1 - done) ** 2,
-                      'cosine': (1 + math.cos(math.pi * done)) / 2}[args.lr_mode]
+                      'cosine': args.lr_final + (1 - args.lr_final) * (1 + math.cos(math.pi * done)) / 2}[args.lr_mode]
 
 
 def open_data(args, group):

@@ -142,7 +142,7 @@ def test_eval_gives_the_numbers_of_training(straight, squares, run, tmp_path):
 
 def args(**changes):
     values = dict(lr=0.1, warmup_lr=0.01, warmup_epochs=2, lr_mode='step', lr_decay=0.1, lr_decay_epoch=[6, 8],
-                  epochs=10)
+                  lr_final=0, epochs=10)
     return argparse.Namespace(**dict(values, **changes))
 
 
@@ -160,6 +160,11 @@ def test_learning_rate_follows_gluoncv(mode):
 
 def test_a_constant_learning_rate():
     assert [training.learning_rate(args(lr_mode='constant'), epoch) for epoch in (0, 2, 9)] == [0.01, 0.1, 0.1]
+
+
+def test_cosine_ends_at_its_share_of_the_learning_rate():
+    rates = [training.learning_rate(args(lr_mode='cosine', lr_final=0.05), epoch) for epoch in (2, 6, 10)]
+    np.testing.assert_allclose(rates, [0.1, 0.0525, 0.005])
 
 
 def test_decay_epochs_are_absolute():
@@ -306,18 +311,13 @@ def test_label_smoothing_reaches_the_loss():
     assert built('--label-smooth')._loss._smoothing == 1 / 40 and built()._loss._smoothing == 0
 
 
-def test_box_loss_and_objectness_prior_reach_the_network(tmp_path):
+def test_box_loss_and_objectness_prior_reach_the_network():
     net = built('--box-loss', 'ciou', '--objectness-prior', '0.01')
     assert net._loss._box_loss == 'ciou' and built()._loss._box_loss == 'l2l1'
     for output in net.yolo_outputs:
         bias = output.prediction.bias.data().asnumpy().reshape(3, 7)
         np.testing.assert_allclose(1 / (1 + np.exp(-bias[:, 4])), 0.01, rtol=1e-5)
         assert not bias[:, [0, 1, 2, 3, 5, 6]].any()
-    path = str(tmp_path / 'a.params')
-    weights.save_detector(built(), path, network='mobilenet0_25', classes=['a', 'b'], dataset='voc', data_shape=64)
-    for start in '--pretrained', '--resume':  # these have learned how often there is an object
-        net = built(start, path, '--objectness-prior', '0.01')
-        assert not net.yolo_outputs[0].prediction.bias.data().asnumpy().any()
 
 
 def test_the_originals_commands_parse():
@@ -387,7 +387,9 @@ def test_wrong_anchors_are_named(flag):
     ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
     ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'],
     ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
-    ['--objectness-prior', '-0.1'], ['--ema', '1'], ['--ema', 'x']])
+    ['--objectness-prior', '-0.1'], ['--ema', '1'], ['--ema', 'x'],
+    ['--lr-final', '1.1'], ['--lr-final', '0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
+    ['--objectness-prior', '0.01', '--resume', 'x']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)
