@@ -76,7 +76,9 @@ def parse_args(argv=None):
     add('--no-colour', action='store_true', help='no random brightness, contrast, saturation and hue')
     add('--no-augment', action='store_true', help='none of the three: only resize, as in validation')
     add('--mixup', action='store_true', help='blend pairs of images')
-    add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup')
+    add('--mosaic', type=share, default=0, metavar='P', help='experimental: make this share of the samples of four '
+        'images')
+    add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup and mosaic')
     # Targets and loss
     add('--label-smooth', action='store_true', help='smooth the class labels')
     add('--box-loss', default='l2l1', choices=BOX_LOSSES, help="l2l1: GluonCV's; ciou: of Zheng et al. 2020")
@@ -290,7 +292,8 @@ def main(argv=None):
 
         with Run(args, state, ema, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
             for epoch in range(run.epoch, args.epochs):
-                sampler.set_epoch(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, run.state.batch)
+                mixing = epoch < args.epochs - args.no_mixup_epochs
+                sampler.set_epoch(epoch, args.mixup and mixing, args.mosaic * mixing, run.state.batch)
                 for batch in log.watch(loader):
                     lr = learning_rate(args, epoch + run.batch_in_epoch / run.batches_in_epoch)
                     trainer.set_learning_rate(lr)

@@ -76,7 +76,7 @@ def test_a_clock_that_stands_still_is_no_division_by_zero(monkeypatch, caplog):
 def logged(images, sampler, workers, caplog):
     """The warnings of two epochs over `images`, without training."""
     run = argparse.Namespace(group=ONE_PROCESS, epoch=0, batches_in_epoch=2, batch_in_epoch=0, meter=log.LossMeter())
-    args = argparse.Namespace(batch_size=11, mixup=False, log_interval=0)
+    args = argparse.Namespace(batch_size=11, mixup=False, mosaic=0, log_interval=0)
     loader = train_loader(images, sampler)
     start_workers(workers, loader)
     with log.TrainingLog(args, images, run) as training_log:

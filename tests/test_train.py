@@ -32,7 +32,8 @@ TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
         '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
 # What can be changed about learning.
-LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9')
+LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9',
+          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1')
 SCRIPT = 'train_yolo3_mobilenet.py'
 
 
@@ -387,9 +388,9 @@ def test_wrong_anchors_are_named(flag):
     ['--nope'], ['--keep', '0'], ['--accumulate', '0'], ['--checkpoint-batches', '-1'], ['--seed', '-1'],
     ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'],
     ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
-    ['--objectness-prior', '-0.1'], ['--ema', '1'], ['--ema', 'x'],
-    ['--lr-final', '1.1'], ['--lr-final', '0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
-    ['--objectness-prior', '0.01', '--resume', 'x']])
+    ['--objectness-prior', '-0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
+    ['--objectness-prior', '0.01', '--resume', 'x'], ['--ema', '1'], ['--ema', 'x'], ['--mosaic', '-1'],
+    ['--lr-final', '1.1'], ['--lr-final', '0.1']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

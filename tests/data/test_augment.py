@@ -242,6 +242,32 @@ def test_without_augmentation_only_the_size_changes():
     np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
 
 
+def test_a_mosaic_shows_a_part_of_each_image():
+    # Each image has a colour of its own, and a bright square, its box; the boxes that remain hold nothing else.
+    generator, size, seen = np.random.default_rng(1), 96, []
+    for _ in range(60):
+        samples = []
+        for number in range(4):
+            image = np.full((size, size, 3), 20 * (number + 1), 'uint8')
+            x, y = generator.integers(0, size - 30, 2)
+            image[y:y + 30, x:x + 30] = 200 + number
+            samples.append((image, np.array([[x, y, x + 30, y + 30, number, 0, 1]], float)))
+        picture, label = augment.mosaic(samples, size, generator)
+        assert picture.shape == (size, size, 3) and set(np.unique(picture)) <= {20, 40, 60, 80, 200, 201, 202, 203}
+        for row, column, number in (0, 0, 0), (0, -1, 1), (-1, 0, 2), (-1, -1, 3):
+            assert picture[row, column, 0] in (20 * (number + 1), 200 + number)
+        for xmin, ymin, xmax, ymax, id_, *rest in label:
+            piece = picture[int(ymin):int(ymax), int(xmin):int(xmax), 0]
+            assert piece.size >= 15 * 15 and (piece == 200 + id_).all() and rest == [0, 1]
+        seen += label[:, 4].tolist()
+    assert min(seen.count(id_) for id_ in range(4)) > 10 and len(seen) < 200
+
+
+def test_a_mosaic_of_images_without_objects():
+    samples = [(noise(32, 32), np.zeros((0, 7)))] * 4
+    assert augment.mosaic(samples, 32, np.random.default_rng(1))[1].shape == (0, 7)
+
+
 @pytest.mark.parametrize('parts', [augment.Parts(*which) for which in itertools.product((False, True), repeat=3)])
 def test_each_part_can_be_switched_off(parts):
     # A red square at the left of a grey image: where it is found, and its grey, tell which parts took place.

@@ -91,22 +91,23 @@ def test_ten_batches_share_a_size_and_all_sizes_are_used():
     assert max(drawn.count(size) for size in sizes) < 3 * len(drawn) / len(sizes)
 
 
-def batches_of(images, workers, mixup=True, seed=7):
+def batches_of(images, workers, mixup=True, seed=7, mosaic=0):
     sampler = TrainSampler(len(images), 4, [64, 96], seed)
     loader = train_loader(images, sampler)
     start_workers(workers, loader)
     result = []
     for epoch in range(2):
-        sampler.set_epoch(epoch, mixup)
+        sampler.set_epoch(epoch, mixup, mosaic)
         result += [[array.asnumpy() for array in batch[:5]] for batch in loader]
     return result
 
 
-def test_batches_do_not_depend_on_the_number_of_workers(images):
-    reference = batches_of(images, 0)
+@pytest.mark.parametrize('mosaic', [0, 0.5])
+def test_batches_do_not_depend_on_the_number_of_workers(images, mosaic):
+    reference = batches_of(images, 0, mosaic=mosaic)
     assert len(reference) == 11
     for workers in 1, 4:
-        for ours, theirs in zip(reference, batches_of(images, workers)):
+        for ours, theirs in zip(reference, batches_of(images, workers, mosaic=mosaic)):
             for mine, other in zip(ours, theirs):
                 np.testing.assert_array_equal(mine, other)
     assert any((mine != other).any() for mine, other in zip(reference[0], batches_of(images, 0, seed=8)[0])
@@ -135,6 +136,23 @@ def test_an_image_may_have_more_targets_than_boxes(images):
         for mine, corners in zip(rows, boxes):
             mine = np.unique(mine[mine[:, 7] >= 0], axis=0)  # one for each of the nine anchors, or of their cell
             assert {tuple(row) for row in mine[:, 8:]} == {tuple(box) for box in corners[corners[:, 0] >= 0]}
+
+
+def test_mosaics_are_a_share_of_the_samples_and_stop(images):
+    sampler = TrainSampler(len(images), 4, [64], seed=1, samples_per_epoch=400)
+    for mosaic in 0.25, 1, 0:
+        sampler.set_epoch(1, mosaic=mosaic)
+        specs = [spec for batch in sampler for spec in batch]
+        assert np.mean([len(spec.others) == 3 for spec in specs]) == pytest.approx(mosaic, abs=0.06)
+    sampler.set_epoch(1, mixup=True, mosaic=0.25)
+    specs = [spec for batch in sampler for spec in batch if spec.others]
+    assert {other for spec in specs for other in spec.others} == set(range(len(images)))
+    samples = TrainSamples(images, ANCHORS)
+    names = samples.name(specs[0]).split(' mixed with ')
+    assert names == [images.image_path(index) for index in (specs[0].index, *specs[0].others)]
+    for spec in specs[:20]:  # not mixed in another way, too
+        picture, boxes, targets, ratio, _ = samples[spec]
+        assert ratio == 1 and set(targets[:, 6]) <= {0, 1} and boxes.min(initial=0) >= 0 and boxes.max(initial=0) <= 64
 
 
 def test_mixup_ratio_is_beta_distributed(images):
@@ -255,8 +273,8 @@ def test_a_bad_image_gives_way_to_the_next(one_goes_bad):
     samples, seed = TrainSamples(one_goes_bad, ANCHORS), (1, 5)
     for ours, theirs in zip(samples[SampleSpec(3, 64, False, seed)][:4], samples[SampleSpec(4, 64, False, seed)]):
         np.testing.assert_array_equal(ours, theirs)
-    assert samples[SampleSpec(3, 64, False, seed)][4].tolist() == [3, -1]
-    assert samples[SampleSpec(5, 64, False, seed)][4].tolist() == [-1, -1]
+    assert samples[SampleSpec(3, 64, False, seed)][4].tolist() == [3, -1, -1, -1]
+    assert samples[SampleSpec(5, 64, False, seed)][4].tolist() == [-1] * 4
     reference = batches_of(one_goes_bad, 0)
     assert {index for batch in reference for index in batch[4].ravel()} == {-1, 3}
     for ours, theirs in zip(reference, batches_of(one_goes_bad, 2)):

@@ -29,6 +29,8 @@ CROP_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, -np.inf)
 CROP_TRIALS = 50
 CROP_SCALES = (0.3, 1)
 
+MOSAIC_MARGIN = 0.2  # share of a mosaic's side: its images meet at least that far from its edges
+
 
 class Parts(NamedTuple):
     """Which parts of the augmentation take place. Without any, a sample is made as in validation."""
@@ -175,6 +177,25 @@ def render(image, label, size, distortion):
         result = cv2.flip(result, 1)
         label[:, [0, 2]] = size - label[:, [2, 0]]
     return result, label
+
+
+def mosaic(samples, size, generator):
+    """One sample of four: each fills the rectangle between a random point and a corner with a part of itself.
+
+    As YOLOv4's darknet makes it (Bochkovskiy et al. 2020, section 3.3). samples: as `augment` returns them, of `size`.
+    A box remains if its centre is in the part, clipped to it.
+    """
+    split = np.round(generator.uniform(MOSAIC_MARGIN, 1 - MOSAIC_MARGIN, 2) * size).astype(int)
+    result, labels = np.empty((size, size, 3), 'uint8'), []
+    for (image, label), corner in zip(samples, ([0, 0], [1, 0], [0, 1], [1, 1])):
+        left, top = start = split * corner
+        width, height = sides = np.where(corner, size - split, split)
+        x, y = generator.integers(size - sides, endpoint=True)
+        result[top:top + height, left:left + width] = image[y:y + height, x:x + width]
+        label = box_transforms.crop(label, (x, y, width, height), allow_outside_center=False)
+        label[:, :4] += np.tile(start, 2)
+        labels.append(label)
+    return result, np.concatenate(labels)
 
 
 def normalize(images):
