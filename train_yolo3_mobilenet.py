@@ -149,9 +149,10 @@ def warn_of_no_effect(args):
     """Say which flags do nothing in a training of so few epochs."""
     if args.lr_mode == 'step' and min(args.lr_decay_epoch, default=args.epochs) >= args.epochs:
         logger.warning('the learning rate never decays: no --lr-decay-epoch comes before --epochs %d', args.epochs)
-    if args.mixup and args.no_mixup_epochs >= args.epochs:
-        logger.warning('--mixup mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', args.no_mixup_epochs,
-                       args.epochs)
+    for flag, on in ('--mixup', args.mixup), ('--mosaic', args.mosaic):
+        if on and args.no_mixup_epochs >= args.epochs:
+            logger.warning('%s mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', flag,
+                           args.no_mixup_epochs, args.epochs)
 
 
 def learning_rate(args, epoch):

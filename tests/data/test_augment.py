@@ -319,5 +319,5 @@ def test_long_pictures_are_cropped_and_resized(tmp_path, sides):
         pixels, boxes = augment.augment(image, label, 64, np.random.default_rng(seed))
         assert pixels.shape == (64, 64, 3) and len(boxes) == 1
         assert np.isfinite(boxes).all() and boxes[:, :4].min() >= 0 and boxes[:, :4].max() <= 64
-    pixels, boxes = augment.resize_only(image, label, 64, None)
+    pixels, boxes = augment.augment(image, label, 64, None, augment.NONE)
     assert boxes[0, :4].tolist() == [0, 0, 64, 64] and (len(sides) == 2 or np.abs(pixels.astype(int) - 200).max() <= 1)
