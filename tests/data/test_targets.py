@@ -105,8 +105,8 @@ def test_an_object_teaches_all_anchors_like_it():
 
 
 def test_an_objects_best_anchor_is_its_own():
-    # The second box would have the best anchor of the first as another of its own.
-    boxes = [[100, 100, 162, 145], [101, 102, 160, 221]]
+    # Both have their centre in one cell, and each would have the other's best anchor as another of its own.
+    boxes = [[100, 100, 162, 145], [101, 63, 160, 182]]
     for order in (0, 1), (1, 0):
         rows = sparse_targets([boxes[place] for place in order], order, [1, 1], 416, ANCHORS, multi_anchor=0.2)
         for place in 0, 1:
