@@ -22,19 +22,20 @@ from mxnet.contrib import amp
 import numpy as np
 
 from yolo3 import metrics, network, weights, zoo
-from yolo3.cli import (UserError, comma_list, count, input_size, integers, number, positive, processes, seed, share,
-                       shorten)
-from yolo3.data.augment import normalize
+from yolo3.cli import (UserError, below_one, comma_list, count, input_size, integers, number, positive, processes, seed,
+                       share, shorten)
+from yolo3.data.augment import Parts, normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
-from yolo3.data.targets import DenseTargets
 from yolo3.detect import validate
 from yolo3.detector import mirror
 from yolo3.devices import devices_to_train_on, explain_memory
 from yolo3.distributed import backends
+from yolo3.ema import Ema
 from yolo3.lock import exclusive
 from yolo3.log import TrainingLog, start_log
+from yolo3.loss import BOX_LOSSES, DetectionLoss, set_loss
 from yolo3.resume import begin, resumable
 from yolo3.run import Run, require_agreement
 from yolo3.sidecar import network_name
@@ -73,10 +74,21 @@ def parse_args(argv=None):
     add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
     add('--min-shape', type=input_size, default=320, help='smallest random input size, pixels')
     add('--max-shape', type=input_size, default=608, help='largest random input size, pixels')
-    add('--no-augment', action='store_true', help='only resize: for objects without a mirror image, such as digits')
+    add('--no-flip', action='store_true', help='no mirror images: for digits and text')
+    add('--no-crop', action='store_true', help='no random expansion and crop, nor interpolation drawn at random')
+    add('--no-colour', action='store_true', help='no random brightness, contrast, saturation and hue')
+    add('--no-augment', action='store_true', help='none of the three: only resize, as in validation')
     add('--mixup', action='store_true', help='blend pairs of images')
-    add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup')
+    add('--mosaic', type=share, default=0, metavar='P', help='experimental: make this share of the samples of four '
+        'images')
+    add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup and mosaic')
+    # Targets and loss
     add('--label-smooth', action='store_true', help='smooth the class labels')
+    add('--box-loss', default='l2l1', choices=BOX_LOSSES, help="l2l1: GluonCV's; ciou: of Zheng et al. 2020")
+    add('--multi-anchor', type=share, default=1, metavar='IOU', help='an object teaches its best anchor, and all that '
+        'its shape overlaps more than this. Default: 1, only the best')
+    add('--objectness-prior', type=below_one, default=0, metavar='P', help='the probability of an object that a head '
+        'from random weights starts from, 0.01 or so. Default: 0, 0.5 or so by chance')
     # Optimization
     add('--batch-size', type=positive, default=64, help='images a step, over all devices')
     add('--accumulate', type=positive, default=1, help='compute each batch in this many parts, for small GPUs')
@@ -86,11 +98,14 @@ def parse_args(argv=None):
     add('--lr-decay', type=share, default=0.1, help='factor of each decay (step)')
     add('--lr-decay-period', type=count, default=0, help='decay every so many epochs instead of at --lr-decay-epoch')
     add('--lr-decay-epoch', type=integers, default='160,180', help='epochs at which the learning rate decays (step)')
+    add('--lr-final', type=share, default=0, help='share of --lr at which cosine ends')
     add('--warmup-lr', type=number, default=0.0, help='learning rate at the start of the warmup')
     add('--warmup-epochs', type=count, default=0, help='epochs of linear warmup')
     add('--momentum', type=share, default=0.9)
     add('--wd', type=number, default=0.0005, help='weight decay')
     add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
+    add('--ema', type=below_one, default=0, metavar='DECAY', help='validate and save the exponential moving average of '
+        'the weights, 0.998 or so. Default: 0, the weights themselves')
     add('--seed', type=seed, default=233)
     # Devices
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
@@ -113,6 +128,11 @@ def parse_args(argv=None):
     if args.lr_decay_period > 0:
         args.lr_decay_epoch = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
+    if args.lr_final and args.lr_mode != 'cosine':
+        raise UserError('--lr-final is the end of --lr-mode cosine: leave it out with --lr-mode %s' % args.lr_mode)
+    if args.objectness_prior and (args.pretrained or args.resume not in ('', 'auto')):
+        raise UserError('--objectness-prior is for a head from random weights: leave it out with --pretrained and '
+                        '--resume FILE')
     if not args.sizes:
         raise UserError('--min-shape %d is larger than --max-shape %d' % (args.min_shape, args.max_shape))
     if args.num_samples == 0:
@@ -132,16 +152,17 @@ def warn_of_no_effect(args):
     """Say which flags do nothing in a training of so few epochs."""
     if args.lr_mode == 'step' and min(args.lr_decay_epoch, default=args.epochs) >= args.epochs:
         logger.warning('the learning rate never decays: no --lr-decay-epoch comes before --epochs %d', args.epochs)
-    if args.mixup and args.no_mixup_epochs >= args.epochs:
-        logger.warning('--mixup mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', args.no_mixup_epochs,
-                       args.epochs)
+    for flag, on in ('--mixup', args.mixup), ('--mosaic', args.mosaic):
+        if on and args.no_mixup_epochs >= args.epochs:
+            logger.warning('%s mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', flag,
+                           args.no_mixup_epochs, args.epochs)
 
 
 def learning_rate(args, epoch):
     """The learning rate at `epoch`, which counts from the start of training and may be fractional.
 
-    A linear warmup from args.warmup_lr, then args.lr_mode, as GluonCV's LRScheduler (poly has power 2). The decay
-    epochs of 'step' count from the start of training, warmup included.
+    A linear warmup from args.warmup_lr, then args.lr_mode, as GluonCV's LRScheduler (poly has power 2; cosine ends at
+    args.lr_final of args.lr). The decay epochs of 'step' count from the start of training, warmup included.
     """
     if epoch < args.warmup_epochs:
         return args.warmup_lr + (args.lr - args.warmup_lr) * epoch / args.warmup_epochs
@@ -150,7 +171,7 @@ def learning_rate(args, epoch):
                       'step': args.lr_decay ** sum(epoch >= decay for decay in args.lr_decay_epoch),
                       'linear': 1 - done,
                       'poly': (1 - done) ** 2,
-                      'cosine': (1 + math.cos(math.pi * done)) / 2}[args.lr_mode]
+                      'cosine': args.lr_final + (1 - args.lr_final) * (1 + math.cos(math.pi * done)) / 2}[args.lr_mode]
 
 
 def open_data(args, group):
@@ -192,7 +213,9 @@ def build_network(args, state):
     else:
         backbone = zoo.backbone_file(args.network, args.backbone_params, not args.no_pretrained_base)
         net = network.build(args.network, classes, anchors, backbone, sync_devices)
-    net._target_generator._label_smooth = args.label_smooth
+        if args.objectness_prior:
+            network.set_objectness_prior(net, args.objectness_prior)
+    set_loss(net, DetectionLoss(len(classes), args.label_smooth, args.box_loss))
     net.collect_params().reset_ctx(args.devices)
     net.hybridize()
     return net
@@ -214,7 +237,7 @@ def build_trainer(args, net, backend):
     return trainer
 
 
-def train_step(net, targets, batch, trainer, args, group):
+def train_step(net, batch, trainer, args, group):
     """One step of SGD on a Batch, in args.accumulate parts, over args.devices and the processes of `group`.
 
     Returns the losses of this process's images, (4, b), and over all processes the sums of the losses and the number of
@@ -227,7 +250,7 @@ def train_step(net, targets, batch, trainer, args, group):
         arrays = batch.images, batch.boxes, batch.targets
         for part in zip(*[gluon.utils.split_data(array, args.accumulate, even_split=False) for array in arrays]):
             shares = zip(*[gluon.utils.split_and_load(array, args.devices, even_split=False) for array in part])
-            inputs = [(normalize(images), boxes, *targets(images, rows)) for images, boxes, rows in shares]
+            inputs = [(normalize(images), boxes, targets) for images, boxes, targets in shares]
             with autograd.record():
                 outputs = [net(*each) for each in inputs]  # a device's four losses, (b,) each
                 totals = [sum(output) for output in outputs]
@@ -261,28 +284,31 @@ def main(argv=None):
         args.resume = resumable(args, group)
         state = begin(args, train_set, val_set, sampler, group)
         on_gpu = args.devices[0].device_type == 'gpu'
-        loader = train_loader(train_set, sampler, state.anchors, not args.no_augment, on_gpu)
+        parts = Parts(*[not (off or args.no_augment) for off in (args.no_colour, args.no_crop, args.no_flip)])
+        loader = train_loader(train_set, sampler, state.anchors, args.multi_anchor, parts, on_gpu)
         validation = val_loader(val_set, args.data_shape, args.batch_size, group.part, on_gpu)
         start_workers(-(-args.num_workers // group.local_size), loader, validation)
 
         net = build_network(args, state)
-        targets = DenseTargets(len(state.classes))
-        targets.hybridize()
+        ema = Ema(args, state, net)
         trainer = build_trainer(args, net, group.backend)
         metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
 
-        with Run(args, state, net, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
+        with Run(args, state, ema, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
             for epoch in range(run.epoch, args.epochs):
-                sampler.set_epoch(epoch, args.mixup and epoch < args.epochs - args.no_mixup_epochs, run.state.batch)
+                mixing = epoch < args.epochs - args.no_mixup_epochs
+                sampler.set_epoch(epoch, args.mixup and mixing, args.mosaic * mixing, run.state.batch)
                 for batch in log.watch(loader):
                     lr = learning_rate(args, epoch + run.batch_in_epoch / run.batches_in_epoch)
                     trainer.set_learning_rate(lr)
-                    losses, totals = train_step(net, targets, batch, trainer, args, group)
+                    losses, totals = train_step(net, batch, trainer, args, group)
+                    if np.isfinite(totals).all():  # else the step was left out
+                        ema.update()
                     log.update(batch, losses, totals, lr)
                     run.after_step()
-                network.average_running_statistics(net, group)  # one network to validate and to save
+                ema.unify(group)  # one network to validate and to save
                 due = (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs
-                values = validate(net, validation, metric, epoch, args, group) if due else {}
+                values = validate(ema.result, validation, metric, epoch, args, group) if due else {}
                 run.after_epoch(values, learning_rate(args, epoch + 1))
 
 

@@ -24,7 +24,7 @@ from yolo3.data.loader import train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.metrics import make_metric
 from yolo3.distributed.group import ONE_PROCESS
-from yolo3.data.targets import DenseTargets
+from yolo3.loss import DetectionLoss, set_loss
 
 
 def flags(devices=(mx.cpu(),), accumulate=1, no_wd=False):
@@ -51,6 +51,17 @@ def weights_of(net):
             for name, parameter in net._collect_params_with_prefix().items()}
 
 
+def freeze(net):
+    """Give `net` small weights and fixed statistics of batch norm.
+
+    Larger weights, unnormalized, would blow up the rounding of the first step a thousandfold by the fifth.
+    """
+    net.initialize(mx.init.Uniform(), force_reinit=True)
+    for block in blocks(net):
+        if isinstance(block, BatchNorm):
+            block._kwargs['use_global_stats'] = True
+
+
 def steps(squares, args, batch_size, count=5, group=ONE_PROCESS, mode='frozen'):
     """The weights before and after some steps with the flags `args`.
 
@@ -59,11 +70,8 @@ def steps(squares, args, batch_size, count=5, group=ONE_PROCESS, mode='frozen'):
     mx.random.seed(3 + group.rank)  # rank 0's are to be everybody's
     net = network.build('mobilenet0_25', ['red', 'blue'])
     if mode != 'normal':
-        # Larger weights, unnormalized, would blow up the rounding of the first step a thousandfold by the fifth.
-        net.initialize(mx.init.Uniform(), force_reinit=True)
-        for block in blocks(net):
-            if isinstance(block, BatchNorm):
-                block._kwargs['use_global_stats'] = True
+        freeze(net)
+    set_loss(net, DetectionLoss(2))
     net.collect_params().reset_ctx(args.devices)
     trainer = sgd(net, args, group.backend)
     backends.broadcast(group, trainer)
@@ -71,11 +79,10 @@ def steps(squares, args, batch_size, count=5, group=ONE_PROCESS, mode='frozen'):
     net.hybridize()
     images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
     sampler = TrainSampler(len(images), batch_size, [64], 1, count * batch_size, group.part(batch_size))
-    targets = DenseTargets(2)
     for batch in train_loader(images, sampler):
         if mode == 'slow':
             time.sleep(np.random.uniform(0, 0.5))
-        training.train_step(net, targets, batch, trainer, args, group)
+        training.train_step(net, batch, trainer, args, group)
     network.average_running_statistics(net, group)
     return before, weights_of(net)
 
@@ -90,7 +97,10 @@ def validated(squares, batch_size, group=ONE_PROCESS):
 
 
 def momentum(group):
-    """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere."""
+    """This rank's momentum, {number of the parameter: array}, where rank 0 alone had some: the number everywhere.
+
+    And the average of --ema, as number 1000.
+    """
     net = network.build('mobilenet0_25', ['red', 'blue'])
     net.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)][:1 if group.backend.local_rank is not None else 2])
     trainer = sgd(net, backend=group.backend)
@@ -99,9 +109,13 @@ def momentum(group):
             for index, parameter in enumerate(trainer._params):
                 if parameter.grad_req != 'null':
                     updater.states[index] = mx.nd.full(parameter.shape, index)
-    backends.broadcast(group, trainer)
-    return {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
-            for index, state in updater.states.items()}
+    average = [mx.gluon.Parameter('of the average', shape=(2, 3))]
+    average[0].initialize(mx.init.Constant(1000 - group.rank), ctx=trainer._contexts)
+    backends.broadcast(group, trainer, average)
+    momenta = {'%d on %d' % (index, device): state.asnumpy() for device, updater in enumerate(trainer._updaters)
+               for index, state in updater.states.items()}
+    return dict(momenta, **{'1000 on %d' % device: array.asnumpy()
+                            for device, array in enumerate(average[0].list_data())})
 
 
 def main():

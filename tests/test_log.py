@@ -65,9 +65,9 @@ def test_a_clock_that_stands_still_is_no_division_by_zero(monkeypatch, caplog):
     monkeypatch.setattr(log.time, 'perf_counter', lambda: 7.0)
     monkeypatch.setattr(log.logger, 'propagate', True)
     caplog.set_level(logging.INFO, 'yolo3')
-    batch = argparse.Namespace(unreadable=mx.nd.array([[-1]]), mixup_ratios=mx.nd.ones(1))
+    batch = argparse.Namespace(unreadable=mx.nd.array([[-1]]), mixup_ratios=mx.nd.ones(1), samples=[])
     run = argparse.Namespace(group=ONE_PROCESS, epoch=0, batches_in_epoch=1, batch_in_epoch=0, meter=log.LossMeter())
-    training_log = log.TrainingLog(argparse.Namespace(batch_size=1, mixup=False, log_interval=1), None, run)
+    training_log = log.TrainingLog(argparse.Namespace(batch_size=1, mixup=False, mosaic=0, log_interval=1), None, run)
     for step in training_log.watch(Batches([batch])):
         training_log.update(step, np.ones((4, 1)), np.ones(5), 0.1)
     assert any('Speed' in record.getMessage() for record in caplog.records)
@@ -76,7 +76,7 @@ def test_a_clock_that_stands_still_is_no_division_by_zero(monkeypatch, caplog):
 def logged(images, sampler, workers, caplog):
     """The warnings of two epochs over `images`, without training."""
     run = argparse.Namespace(group=ONE_PROCESS, epoch=0, batches_in_epoch=2, batch_in_epoch=0, meter=log.LossMeter())
-    args = argparse.Namespace(batch_size=11, mixup=False, log_interval=0)
+    args = argparse.Namespace(batch_size=11, mixup=False, mosaic=0, log_interval=0)
     loader = train_loader(images, sampler)
     start_workers(workers, loader)
     with log.TrainingLog(args, images, run) as training_log:

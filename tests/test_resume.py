@@ -16,6 +16,7 @@ from yolo3.data.loader import train_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.distributed import backends
 from yolo3.distributed.group import ONE_PROCESS
+from yolo3.ema import Ema
 from yolo3.run import Run
 
 NUMBERS = list(range(11, 29))
@@ -56,7 +57,8 @@ def start(tmp_path, caplog):
         loader = train_loader(images, sampler, state.anchors)
         net = training.build_network(args, state)
         trainer = training.build_trainer(args, net, backends.OneProcess('device'))
-        with contextlib.suppress(KeyError), Run(args, state, net, trainer, sampler, ONE_PROCESS) as run:
+        ema = Ema(args, state, net)
+        with contextlib.suppress(KeyError), Run(args, state, ema, trainer, sampler, ONE_PROCESS) as run:
             run._save()
         return loader._samples._anchors, network.anchors_of(net), state.anchors, caplog.text
     caplog.set_level('INFO', 'yolo3')

@@ -26,11 +26,14 @@ from yolo3.data.loader import train_loader
 from yolo3.data.sampler import TrainSampler, mixup_partner
 from yolo3.data.anchors import ANCHORS, choose_anchors
 from yolo3.distributed.group import ONE_PROCESS
-from yolo3.data.targets import DenseTargets
+from yolo3.loss import DetectionLoss, set_loss
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
         '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
+# What can be changed about learning.
+LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9',
+          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1')
 SCRIPT = 'train_yolo3_mobilenet.py'
 
 
@@ -49,7 +52,7 @@ def straight(squares, tmp_path_factory):
     """The folder of a run of 3 epochs on the squares, with mixup in the first 2."""
     folder = tmp_path_factory.mktemp('straight')
     result = subprocess.run([sys.executable, os.path.join(ROOT, SCRIPT), '--dataset-root', str(squares), *TINY,
-                             '--epochs', '3', '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
+                             '--epochs', '3', '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1', *LEVERS,
                              '--save-prefix', str(folder) + '/', '--tensorboard', str(folder / 'board')],
                             stderr=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stderr
@@ -97,7 +100,7 @@ def test_log_reads_like_the_originals(straight):
 
 def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
-             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3')
+             '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3', *LEVERS)
     assert stopped(flags, '[Epoch 1][Batch 1]', signal.SIGTERM) == 143  # in the last epoch with mixup
     result = run(SCRIPT, *flags)
     assert result.returncode == 0, result.stderr
@@ -140,7 +143,7 @@ def test_eval_gives_the_numbers_of_training(straight, squares, run, tmp_path):
 
 def args(**changes):
     values = dict(lr=0.1, warmup_lr=0.01, warmup_epochs=2, lr_mode='step', lr_decay=0.1, lr_decay_epoch=[6, 8],
-                  epochs=10)
+                  lr_final=0, epochs=10)
     return argparse.Namespace(**dict(values, **changes))
 
 
@@ -158,6 +161,11 @@ def test_learning_rate_follows_gluoncv(mode):
 
 def test_a_constant_learning_rate():
     assert [training.learning_rate(args(lr_mode='constant'), epoch) for epoch in (0, 2, 9)] == [0.01, 0.1, 0.1]
+
+
+def test_cosine_ends_at_its_share_of_the_learning_rate():
+    rates = [training.learning_rate(args(lr_mode='cosine', lr_final=0.05), epoch) for epoch in (2, 6, 10)]
+    np.testing.assert_allclose(rates, [0.1, 0.0525, 0.005])
 
 
 def test_decay_epochs_are_absolute():
@@ -212,39 +220,39 @@ def test_a_batch_without_a_finite_loss_changes_nothing(squares, device_count, ac
     for bad in False, True:
         mx.random.seed(3)
         net = network.build('mobilenet0_25', ['red', 'blue'])
+        set_loss(net, DetectionLoss(2))
         net.collect_params().reset_ctx(args.devices)
         net.hybridize()
-        trainer, targets = sgd(net, args), DenseTargets(2)
+        trainer = sgd(net, args)
         for number, batch in enumerate(batches):
             if bad and number == 1:
                 broken = batch.targets.copy()
                 broken[3, 0, 1:3] = [float('nan'), float('inf')]  # where the last image's first box is to be found
                 before = state_of(net, trainer)
-                losses, totals = training.train_step(net, targets, batch._replace(targets=broken), trainer, args,
-                                                     ONE_PROCESS)
+                losses, totals = training.train_step(net, batch._replace(targets=broken), trainer, args, ONE_PROCESS)
                 assert losses.shape == (4, 4) and np.isfinite(losses).all(axis=0).tolist() == [True] * 3 + [False]
                 assert not np.isfinite(totals).all()
                 assert_same(state_of(net, trainer), before)
-            _, totals = training.train_step(net, targets, batch, trainer, args, ONE_PROCESS)
+            _, totals = training.train_step(net, batch, trainer, args, ONE_PROCESS)
             assert np.isfinite(totals).all()
         states.append(state_of(net, trainer))
     assert_same(*states)
 
 
 def train_with_bad_losses(run, squares, folder, bad):
-    """Train an epoch of 5 batches in which the losses of those numbers are not finite."""
+    """Train an epoch of 5 batches in which the losses of those numbers are not finite, with an average of weights."""
     real, calls = training.train_step, []
 
-    def train_step(net, targets, batch, *rest):
+    def train_step(net, batch, *rest):
         calls.append(len(calls))
         if calls[-1] in bad:
-            rows = batch.targets.copy()
-            rows[:, :, 1:3] = float('nan')  # the centres
-            batch = batch._replace(targets=rows)
-        return real(net, targets, batch, *rest)
+            rows = batch.targets.asnumpy()
+            rows[rows[:, :, 7] >= 0, 1:3] = np.nan  # the objects' centres
+            batch = batch._replace(targets=mx.nd.array(rows))
+        return real(net, batch, *rest)
     with mock.patch.object(training, 'train_step', train_step):
         return run(SCRIPT, '--dataset-root', squares, *TINY, '-j', 0, '--mixup', '--no-mixup-epochs', 0, '--epochs', 1,
-                   '--save-prefix', '%s/' % folder)
+                   '--ema', 0.5, '--save-prefix', '%s/' % folder)
 
 
 def test_bad_batches_are_named_and_survived(squares, run, tmp_path):
@@ -260,6 +268,7 @@ def test_bad_batches_are_named_and_survived(squares, run, tmp_path):
             assert bool(has_objects) == ('trainval_%02d.jpg mixed with' % spec.index in line)
     for name, array in saved(tmp_path / 'yolo3_mobilenet0_25_voc_0000_0.0000.params').items():
         assert np.isfinite(array).all(), name
+    assert checkpoint.newest(str(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz'))[-1].averaged == 3
 
 
 def test_too_many_bad_batches_end_the_training(squares, run, tmp_path, monkeypatch):
@@ -306,9 +315,17 @@ def test_syncbn_shares_statistics_over_gpus():
     assert not [block for block in blocks(net) if type(block) is BatchNorm]
 
 
-def test_label_smoothing_reaches_the_targets():
-    assert built('--label-smooth')._target_generator._label_smooth is True
-    assert built()._target_generator._label_smooth is False
+def test_label_smoothing_reaches_the_loss():
+    assert built('--label-smooth')._loss._smoothing == 1 / 40 and built()._loss._smoothing == 0
+
+
+def test_box_loss_and_objectness_prior_reach_the_network():
+    net = built('--box-loss', 'ciou', '--objectness-prior', '0.01')
+    assert net._loss._box_loss == 'ciou' and built()._loss._box_loss == 'l2l1'
+    for output in net.yolo_outputs:
+        bias = output.prediction.bias.data().asnumpy().reshape(3, 7)
+        np.testing.assert_allclose(1 / (1 + np.exp(-bias[:, 4])), 0.01, rtol=1e-5)
+        assert not bias[:, [0, 1, 2, 3, 5, 6]].any()
 
 
 def test_the_originals_commands_parse():
@@ -379,7 +396,11 @@ def test_wrong_anchors_are_named(flag):
     ['--on-bad-image', 'ignore'], ['--start-epoch', '-1'], ['--num-samples', '0'], ['--start-epoch', '200'],
     ['--warmup-epochs', '201'], ['--lr-decay-epoch', '-1,2'], ['--momentum', '1.5'], ['--lr-decay', '10'],
     ['--lr-decay-period', '-1'], ['--resume', 'a.params', '--pretrained', 'b.params'], ['--seed', str(2 ** 31)],
-    ['-j', '10000'], ['--keep', '1' + '0' * 21]])
+    ['-j', '10000'], ['--keep', '1' + '0' * 21],
+    ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
+    ['--objectness-prior', '-0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
+    ['--objectness-prior', '0.01', '--resume', 'x'], ['--ema', '1'], ['--ema', 'x'], ['--mosaic', '-1'],
+    ['--lr-final', '1.1'], ['--lr-final', '0.1']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

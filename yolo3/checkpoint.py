@@ -38,17 +38,19 @@ class State:
     classes: list  # names, in the network's order
     data: dict  # {'training': digest, 'validation': digest} of the data sets
     flags: dict  # {flag: value} that yolo3.resume compares
+    averaged: int = 0  # steps that the average of --ema is of
 
 
-def save(path, net, trainer, state, keep=2):
+def save(path, net, trainer, state, keep=2, average=None):
     """Write weights, momentum and the State to `path`, a NumPy .npz, replacing it whole.
 
-    Only batch norm's running statistics differ between the devices, and are kept for each. The `keep` - 1 files before
-    it are kept, under the names of `versions`. Raises OSError if it cannot be written, and RunError if the weights are
-    no longer finite; the files are then as they were.
+    average: the network of --ema, written too. Only batch norm's running statistics differ between the devices, and are
+    kept for each. The `keep` - 1 files before it are kept, under the names of `versions`. Raises OSError if it cannot
+    be written, and RunError if the weights are no longer finite; the files are then as they were.
     """
-    arrays = {'weight/%d/%s' % (number, name): array.asnumpy()
-              for name, parameter in net._collect_params_with_prefix().items()
+    arrays = {'%s/%d/%s' % (kind, number, name): array.asnumpy()
+              for kind, network in networks_by_kind(net, average).items()
+              for name, parameter in network._collect_params_with_prefix().items()
               for number, array in enumerate(parameter.list_data() if 'running' in name else parameter.list_data()[:1])}
     names = trainer_names(net, trainer)
     for index, momentum in trainer._updaters[0].states.items():
@@ -72,13 +74,14 @@ def save(path, net, trainer, state, keep=2):
                 os.replace(newer, older)
 
 
-def load(path, net, trainer, keep=2):
+def load(path, net, trainer, keep=2, average=None):
     """Put the weights and momentum of the checkpoint at `path` into `net` and `trainer`; returns its State.
 
-    Raises UserError as `newest`, and if it is from another network.
+    average: the network of --ema, which gets the average if the checkpoint has one. Raises UserError as `newest`, and
+    if it is from another network.
     """
     name, arrays, state = newest(path, keep)
-    put(name, arrays, net, trainer)
+    put(name, arrays, net, trainer, average if state.averaged else None)
     return state
 
 
@@ -143,7 +146,8 @@ def checked(state):
     def number(value, kinds=(int, float)):
         return isinstance(value, kinds) and not isinstance(value, bool)
 
-    if not (number(state['epoch'], int) and number(state['batch'], int) and min(state['epoch'], state['batch']) >= 0
+    if not (all(number(value, int) and value >= 0 for value in (
+                state['epoch'], state['batch'], state.get('averaged', 0)))
             and number(state['best_map'])
             and all(isinstance(state[name], dict) for name in ('data', 'flags'))
             and state['data'].keys() == {'training', 'validation'}
@@ -156,20 +160,23 @@ def checked(state):
     return State(**state)
 
 
-def put(path, arrays, net, trainer):
-    """Put what `read` gave for `path` into `net` and `trainer`. Raises UserError if it does not fit."""
-    parameters = net._collect_params_with_prefix()
-    shapes = {name[len('weight/0/'):]: array.shape for name, array in arrays.items() if name.startswith('weight/0/')}
-    if shapes != {name: parameter.shape for name, parameter in parameters.items()}:
-        raise UserError('--resume: %s is from another --network or other --classes' % path)
+def put(path, arrays, net, trainer, average=None):
+    """Put what `read` gave for `path` into `net`, `trainer` and `average`. Raises UserError if it does not fit."""
+    networks = networks_by_kind(net, average)
+    shapes = {name: parameter.shape for name, parameter in net._collect_params_with_prefix().items()}
+    for kind in networks:
+        start = kind + '/0/'
+        if {name[len(start):]: array.shape for name, array in arrays.items() if name.startswith(start)} != shapes:
+            raise UserError('--resume: %s is from another --network or other --classes' % path)
     for name, array in arrays.items():
-        kind, *rest = name.split('/')  # 'weight/0/NAME' or 'momentum/NAME/0'
+        kind, *rest = name.split('/')  # 'weight/0/NAME', 'ema/0/NAME' or 'momentum/NAME/0'
         if array.dtype.kind != 'f' or array.shape != shapes.get(
-                ((rest[::-1] if kind == 'weight' else rest) or [''])[0]):
+                ((rest if kind == 'momentum' else rest[::-1]) or [''])[0]):
             raise UserError('--resume: %s holds %s with another type or shape than here' % (path, name))
-    for name, parameter in parameters.items():
-        for number, array in enumerate(parameter.list_data()):
-            array[:] = arrays.get('weight/%d/%s' % (number, name), arrays['weight/0/' + name])
+    for kind, network in networks.items():
+        for name, parameter in network._collect_params_with_prefix().items():
+            for number, array in enumerate(parameter.list_data()):
+                array[:] = arrays.get('%s/%d/%s' % (kind, number, name), arrays['%s/0/%s' % (kind, name)])
     for updater, device in zip(trainer._updaters, trainer._contexts):
         for index, name in trainer_names(net, trainer).items():
             momentum = [mx.nd.array(arrays[key], ctx=device, dtype=arrays[key].dtype)
@@ -177,6 +184,11 @@ def put(path, arrays, net, trainer):
             if momentum:
                 updater.states[index] = momentum[0] if len(momentum) == 1 else tuple(momentum)
                 updater.states_synced[index] = True
+
+
+def networks_by_kind(net, average):
+    """{what the names of its arrays begin with: network}; average: may be None."""
+    return {'weight': net, 'ema': average} if average else {'weight': net}
 
 
 def trainer_names(net, trainer):

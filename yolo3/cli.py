@@ -90,6 +90,14 @@ def share(text):
     return within(text, 0, 1)
 
 
+def below_one(text):
+    """A number from 0 to less than 1."""
+    value = share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError('%s is not less than 1' % brief(text))
+    return value
+
+
 def within(text, least, most):
     """A number from `least` to `most`."""
     try:

@@ -140,7 +140,7 @@ class TrainingLog:
             self._bar.update(images)
         self._bar.close()
         logger.info('[Epoch %d] Training cost: %.3f, %s', epoch, time.perf_counter() - self._start, self._run.meter)
-        if self._args.mixup:
+        if self._args.mixup or self._args.mosaic:
             mixed, = self._group.sum([self._mixed])
             logger.info('[Epoch %d] Mixed samples: %d of %d', epoch, mixed, self._seen)
 
@@ -157,7 +157,7 @@ class TrainingLog:
                 logger.warning('[Epoch %d][Batch %d] a loss is not finite, so this batch is skipped: %s',
                                self._run.epoch, step, ', '.join(name.decode() for name in names if name))
         self._name_unreadable(batch.unreadable.asnumpy())
-        self._mixed += int((batch.mixup_ratios.asnumpy() < 1).sum())
+        self._mixed += int((batch.mixup_ratios.asnumpy() < 1).sum()) + sum(bool(spec.others) for spec in batch.samples)
         self._seen += self._args.batch_size
         now = time.perf_counter()
         if self._args.log_interval and (step + 1) % self._args.log_interval == 0:

@@ -1,5 +1,6 @@
 """The detector: GluonCV's MobileNet stages wired into its YOLOv3 head."""
 import contextlib
+import math
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mxnet.gluon.contrib.nn import SyncBatchNorm
 from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError
-from yolo3.data.anchors import ANCHORS, STRIDES
+from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
 from yolo3.files import require_regular
 from yolo3.sidecar import NETWORKS
 
@@ -91,6 +92,15 @@ def anchors_of(net):
     """The anchors of `net`, as ANCHORS."""
     return [output.anchors.data(output.anchors.list_ctx()[0]).asnumpy().ravel().tolist()
             for output in net.yolo_outputs][::-1]
+
+
+def set_objectness_prior(net, prior):
+    """Have `net` start from the belief that a prediction has an object with probability `prior` (RetinaNet, 3.3).
+
+    Without, training begins by teaching nearly all predictions, at a great loss, that they have none.
+    """
+    for output in net.yolo_outputs:
+        output.prediction.bias.data().reshape((PER_STRIDE, -1))[:, 4] = math.log(prior / (1 - prior))
 
 
 @contextlib.contextmanager

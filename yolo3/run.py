@@ -20,26 +20,26 @@ OF_EACH_HOST = ('gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_para
 
 
 class Run:
-    """A training of `net` under way: all its processes stand where the State of the first one says.
+    """A training of the network in `ema`, an Ema, under way: all its processes stand where the State of the first says.
 
     As a context manager it holds back SIGINT and SIGTERM until a step is done, and writes a checkpoint if a signal or a
     UserError or RunError stops the training. `meter` has the losses of the epoch so far.
     """
 
-    def __init__(self, args, state, net, trainer, sampler, group):
-        self._args, self._net, self._trainer, self._sampler, self.group = args, net, trainer, sampler, group
+    def __init__(self, args, state, ema, trainer, sampler, group):
+        self._args, self._ema, self._trainer, self._sampler, self.group = args, ema, trainer, sampler, group
         self.state = state
         self._path, self._written = checkpoint.path(args.prefix), True
         if args.resume == 'auto' and group.rank == 0:
-            checkpoint.load(self._path, net, trainer, args.keep)
+            checkpoint.load(self._path, ema.net, trainer, args.keep, ema.average)
             logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch, self.batch_in_epoch)
         elif group.rank == 0 and checkpoint.existing(self._path, args.keep):
             self._set_earlier_aside()
         self.meter = LossMeter(state.losses)
-        backends.broadcast(group, trainer)
-        if not np.array_equal(network.anchors_of(net), np.float32(state.anchors)):
+        backends.broadcast(group, trainer, ema.parameters)
+        if not np.array_equal(network.anchors_of(ema.net), np.float32(state.anchors)):
             raise UserError('the network decodes the anchors %s, but the targets would be made for %s: give the '
-                            '.params file to --pretrained' % (network.anchors_of(net), state.anchors))
+                            '.params file to --pretrained' % (network.anchors_of(ema.net), state.anchors))
         if self.epoch >= args.epochs:
             logger.info('All %d epochs are done: a larger --epochs goes on', args.epochs)
         logger.info('Start training from [Epoch %d]', self.epoch)
@@ -77,7 +77,7 @@ class Run:
                            'here' % (self.epoch, self.meter.bad_batches, self._args.prefix))
         every = self._args.checkpoint_batches
         if every and self.batch_in_epoch % every == 0:
-            network.average_running_statistics(self._net, self.group)
+            self._ema.unify(self.group)
             self._save()
 
     def after_epoch(self, values, lr):
@@ -105,18 +105,18 @@ class Run:
 
     def _save_weights(self, values):
         """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
-        args, epoch = self._args, self.epoch
+        args, epoch, net = self._args, self.epoch, self._ema.result
         current = metrics.headline(values) if values else 0.0
-        sidecar = {'network': args.network, 'classes': list(self._net.classes),
-                   'anchors': network.anchors_of(self._net), 'data_shape': args.data_shape, 'dataset': args.dataset,
+        sidecar = {'network': args.network, 'classes': list(net.classes),
+                   'anchors': network.anchors_of(net), 'data_shape': args.data_shape, 'dataset': args.dataset,
                    'epoch': epoch, 'metrics': values}
         if values and current > self.state.best_map:
-            weights.save_detector(self._net, args.prefix + '_best.params', **sidecar)
+            weights.save_detector(net, args.prefix + '_best.params', **sidecar)
             self.state.best_map = current
             with open(args.prefix + '_best_map.log', 'a', encoding='utf-8') as file:
                 file.write('%04d:\t%.4f\n' % (epoch, current))
         if args.save_interval and epoch % args.save_interval == 0:
-            weights.save_detector(self._net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
+            weights.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
 
     def _save(self):
         """Have the first process write the checkpoint; returns whether it could be written."""
@@ -124,8 +124,8 @@ class Run:
             return True
         self._written = False
         with tolerated(self._path):
-            state = dataclasses.replace(self.state, losses=self.meter.totals())
-            checkpoint.save(self._path, self._net, self._trainer, state, self._args.keep)
+            state = dataclasses.replace(self.state, losses=self.meter.totals(), averaged=self._ema.steps)
+            checkpoint.save(self._path, self._ema.net, self._trainer, state, self._args.keep, self._ema.average)
             self._written = True
         return self._written
 
@@ -136,7 +136,7 @@ class Run:
     def __exit__(self, kind, error, trace):
         if isinstance(error, (Interrupted, RunError, UserError)):
             if isinstance(error, Interrupted) and self.batch_in_epoch < self.batches_in_epoch:
-                network.average_running_statistics(self._net, self.group)  # all processes stop at the same step
+                self._ema.unify(self.group)  # all processes stop at the same step
             if self._save():
                 logger.info('Stopped in epoch %d; the same command with --resume auto continues', self.epoch)
         elif error is None and not self._written:

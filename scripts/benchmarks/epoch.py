@@ -8,8 +8,8 @@ from yolo3.mxnet_setup import mx
 import train_yolo3_mobilenet as training
 from yolo3.data.loader import start_workers, train_loader
 from yolo3.data.sampler import TrainSampler
-from yolo3.data.targets import DenseTargets
 from yolo3.distributed.group import ONE_PROCESS
+from yolo3.loss import DetectionLoss, set_loss
 
 
 def figures(args):
@@ -45,10 +45,10 @@ def stock_epoch(args):
 def our_epochs(args):
     images = dataset(args)
     net, trainer = network_and_trainer(images.classes, args.backbone_params)
+    set_loss(net, DetectionLoss(len(images.classes)))
     sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
-    loader, targets = train_loader(images, sampler), DenseTargets(len(images.classes))
+    loader = train_loader(images, sampler)
     worker = start_workers(1, loader).processes[0]
-    targets.hybridize()
     flags = training.parse_args([])
     flags.devices = [mx.cpu()]
     memory, times = {}, []
@@ -56,7 +56,7 @@ def our_epochs(args):
         sampler.set_epoch(number)
         start, pixels = time.perf_counter(), 0
         for batch in loader:
-            training.train_step(net, targets, batch, trainer, flags, ONE_PROCESS)
+            training.train_step(net, batch, trainer, flags, ONE_PROCESS)
             pixels += sum(spec.size ** 2 for spec in batch.samples)
         mx.nd.waitall()
         times.append(at_mean_size(time.perf_counter() - start, pixels, args, len(images)))

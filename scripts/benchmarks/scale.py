@@ -71,16 +71,17 @@ def one_process(args):
     import train_yolo3_mobilenet as training
     from benchmarks.step import some_batch
     from yolo3 import network, zoo
-    from yolo3.data.targets import DenseTargets
     from yolo3.distributed import backends
     from yolo3.distributed.group import ONE_PROCESS
+    from yolo3.loss import DetectionLoss, set_loss
     from yolo3.mxnet_setup import mx
     horovod = args.only == 'horovod'
     with backends.join(horovod, 'device' if horovod else args.only) as group:
         part = group.part(args.batch_size)
         args.batch_size = part.stop - part.start
-        batch, targets = some_batch(args), DenseTargets(80)
+        batch = some_batch(args)
         net = network.build('mobilenet1_0', zoo.CLASSES['coco'])
+        set_loss(net, DetectionLoss(80))
         flags = training.parse_args(['--lr', '1e-6'])
         flags.devices = [mx.cpu()]
         # As in training: ps-lite fails on weights that are still in a layout of oneDNN.
@@ -89,14 +90,13 @@ def one_process(args):
         without = training.build_trainer(flags, net, backends.OneProcess('device'))
         backends.broadcast(group, with_backend)
         net.hybridize()
-        targets.hybridize()
 
         def milliseconds(trainer, members):
             """One step's, averaged over three: from the start of all processes to the end of the last."""
             group.barrier()
             start = time.perf_counter()
             for _ in range(3):
-                training.train_step(net, targets, batch, trainer, flags, members)
+                training.train_step(net, batch, trainer, flags, members)
             mx.nd.waitall()
             group.barrier()
             return (time.perf_counter() - start) / 3 * 1000

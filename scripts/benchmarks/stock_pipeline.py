@@ -8,6 +8,8 @@ from gluoncv.data import MixupDetection
 from gluoncv.data.transforms.presets.yolo import YOLO3DefaultTrainTransform
 from mxnet import autograd, gluon
 
+from yolo3.data.targets import COLUMNS, LAYERS
+
 
 class Images(gluon.data.Dataset):
     """The images and labels of one of our datasets, read as GluonCV reads them."""
@@ -32,6 +34,24 @@ def loader(dataset, net, sizes, batch_size, num_workers, mixup=False):
     return RandomTransformDataLoader(
         transforms, images, batch_size=batch_size, interval=10, last_batch='rollover', shuffle=True,
         batchify_fn=Tuple(*[Stack() for _ in range(6)], Pad(axis=0, pad_val=-1)), num_workers=num_workers)
+
+
+def dense_targets(rows, size, num_class):
+    """The five arrays that GluonCV's workers send, of the rows (B, K, 12) of `sparse_targets` for `size` pixels.
+
+    float32: objectness (B, N, 1), 0 without an object; centers, scales and weights (B, N, 2); classes
+    (B, N, num_class), one-hot with an object, else -1.
+    """
+    shape = len(rows), sum((size // stride) ** 2 * 3 for stride in LAYERS)
+    objectness, centers, scales, weights, classes = [np.full(shape + (width,), value, 'float32') for width, value in (
+        (1, 0), (2, 0), (2, 0), (2, 0), (num_class, -1))]
+    for index, image in enumerate(rows):
+        for row in image[image[:, 7] >= 0]:
+            number, center, scale, weight, ratio, id_, _ = [row[begin:end] for begin, end in COLUMNS]
+            place = index, int(number[0])
+            objectness[place], centers[place], scales[place], weights[place] = ratio, center, scale, weight
+            classes[place] = np.eye(num_class)[int(id_[0])]
+    return objectness, centers, scales, weights, classes
 
 
 def train_step(net, batch, trainer):

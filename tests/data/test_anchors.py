@@ -31,10 +31,21 @@ def test_better_than_cocos_on_other_boxes():
 def test_boxes_go_to_the_anchor_of_their_shape():
     shapes = np.array([[10, 13], [33, 23], [62, 45], [116, 90], [373, 326], [1, 2]])
     corners = [[7, 9]] * len(shapes)
-    strides, places, anchors = assign(np.hstack((corners, corners + shapes)), ANCHORS)
+    strides, places, anchors, owners = assign(np.hstack((corners, corners + shapes)), ANCHORS)
     assert strides.tolist() == [8, 8, 16, 32, 32, 8] and places.tolist() == [0, 2, 1, 0, 2, 0]
-    assert anchors.tolist() == shapes[:-1].tolist() + [[10, 13]]
-    assert [len(part) for part in assign(np.zeros((0, 4)), ANCHORS)] == [0, 0, 0]
+    assert anchors.tolist() == shapes[:-1].tolist() + [[10, 13]] and owners.tolist() == list(range(len(shapes)))
+    assert [len(part) for part in assign(np.zeros((0, 4)), ANCHORS)] == [0, 0, 0, 0]
+
+
+def test_anchors_of_a_similar_shape_are_a_boxs_too():
+    boxes = np.array([[0, 0, 59, 119], [0, 0, 10, 13], [0, 0, 60, 60]])
+    strides, places, anchors, owners = assign(boxes, ANCHORS, 0.4)
+    assert np.column_stack((owners, strides, places)).tolist() == [
+        [0, 32, 0], [0, 16, 2], [1, 8, 0], [2, 16, 0], [2, 16, 1], [2, 16, 2],
+        [0, 16, 2], [1, 8, 0], [2, 16, 1]]
+    for multi_anchor in 0, 0.3, 0.6, 1:
+        owners = assign(boxes, ANCHORS, multi_anchor)[3]
+        assert len(owners) == 3 + (shape_iou(boxes[:, 2:], np.reshape(ANCHORS, (-1, 2))) > multi_anchor).sum()
 
 
 def test_too_few_boxes_are_an_error():

@@ -1,4 +1,6 @@
 """Samples are GluonCV's except for the hue: equally distributed parameters, and the same pixels and boxes for them."""
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -235,9 +237,57 @@ def test_boxes_follow_the_object(monkeypatch):
 
 def test_without_augmentation_only_the_size_changes():
     label = np.array([[9., 6, 45, 30, 1, 0, 1]])
-    picture, boxes = augment.resize_only(Picture(noise(60, 90)), label, 64, None)
+    picture, boxes = augment.augment(Picture(noise(60, 90)), label, 64, None, augment.NONE)
     assert (picture == augment.resize(noise(60, 90), 64)).all()
     np.testing.assert_allclose(boxes, [[9 * 64 / 90, 6 * 64 / 60, 32, 32, 1, 0, 1]], rtol=1e-6)
+
+
+def test_a_mosaic_shows_a_part_of_each_image():
+    # Each image has a colour of its own, and a bright square, its box; the boxes that remain hold nothing else.
+    generator, size, seen = np.random.default_rng(1), 96, []
+    for _ in range(60):
+        samples = []
+        for number in range(4):
+            image = np.full((size, size, 3), 20 * (number + 1), 'uint8')
+            x, y = generator.integers(0, size - 30, 2)
+            image[y:y + 30, x:x + 30] = 200 + number
+            samples.append((image, np.array([[x, y, x + 30, y + 30, number, 0, 1]], float)))
+        picture, label = augment.mosaic(samples, size, generator)
+        assert picture.shape == (size, size, 3) and set(np.unique(picture)) <= {20, 40, 60, 80, 200, 201, 202, 203}
+        for row, column, number in (0, 0, 0), (0, -1, 1), (-1, 0, 2), (-1, -1, 3):
+            assert picture[row, column, 0] in (20 * (number + 1), 200 + number)
+        for xmin, ymin, xmax, ymax, id_, *rest in label:
+            piece = picture[int(ymin):int(ymax), int(xmin):int(xmax), 0]
+            assert piece.size >= 15 * 15 and (piece == 200 + id_).all() and rest == [0, 1]
+        seen += label[:, 4].tolist()
+    assert min(seen.count(id_) for id_ in range(4)) > 10 and len(seen) < 200
+
+
+def test_a_mosaic_of_images_without_objects():
+    samples = [(noise(32, 32), np.zeros((0, 7)))] * 4
+    assert augment.mosaic(samples, 32, np.random.default_rng(1))[1].shape == (0, 7)
+
+
+@pytest.mark.parametrize('parts', [augment.Parts(*which) for which in itertools.product((False, True), repeat=3)])
+def test_each_part_can_be_switched_off(parts):
+    # A red square at the left of a grey image: where it is found, and its grey, tell which parts took place.
+    source = np.full((60, 90, 3), 120, 'uint8')
+    source[:, :30] = 200, 60, 60
+    generator, plain = np.random.default_rng(1), augment.resize(source, 64)
+    found, colours = [], []
+    for _ in range(40):
+        picture, label = augment.augment(Picture(source), np.array([[0., 0, 30, 60, 0]]), 64, generator, parts)
+        found.append(tuple(label[0, :4].round(2)))
+        colours.append(picture)
+    assert ((0, 0, 21.33, 64) in found) or parts.crop
+    assert len(set(found)) == 1 + parts.flip or parts.crop and len(set(found)) > 20
+    mirrored = [box[0] + box[2] > 64 for box in found]
+    assert parts.crop or any(mirrored) == parts.flip
+    if not parts.crop:
+        same = [(picture == (plain[:, ::-1] if right else plain)).all() for picture, right in zip(colours, mirrored)]
+        assert all(same) != parts.colour
+    elif not parts.colour:
+        assert {tuple(picture[0, 0]) for picture in colours} <= {(200, 60, 60), (120, 120, 120), augment.FILL}
 
 
 def test_validation_equals_gluoncv():
@@ -269,5 +319,5 @@ def test_long_pictures_are_cropped_and_resized(tmp_path, sides):
         pixels, boxes = augment.augment(image, label, 64, np.random.default_rng(seed))
         assert pixels.shape == (64, 64, 3) and len(boxes) == 1
         assert np.isfinite(boxes).all() and boxes[:, :4].min() >= 0 and boxes[:, :4].max() <= 64
-    pixels, boxes = augment.resize_only(image, label, 64, None)
+    pixels, boxes = augment.augment(image, label, 64, None, augment.NONE)
     assert boxes[0, :4].tolist() == [0, 0, 64, 64] and (len(sides) == 2 or np.abs(pixels.astype(int) - 200).max() <= 1)

@@ -8,7 +8,7 @@ from yolo3.mxnet_setup import mx
 import gluoncv
 from mxnet.gluon.data import DataLoader, Dataset
 
-from yolo3.data.augment import normalize
+from yolo3.data.augment import NONE, normalize
 from yolo3.cli import UserError
 from yolo3.boxes import resize
 from yolo3.data.datasets import open_train
@@ -73,7 +73,7 @@ def test_the_ranks_share_each_batch_and_its_size(count):
 
 def test_without_augmentation_a_sample_is_its_image(images):
     sampler = TrainSampler(len(images), 11, [64], seed=1)
-    loader = train_loader(images, sampler, augmented=False)
+    loader = train_loader(images, sampler, parts=NONE)
     batch = next(iter(loader)).images.asnumpy()
     for picture, spec in zip(batch, next(iter(sampler))):
         np.testing.assert_array_equal(picture, resize(images.image_file(spec.index).pixels(), 64))
@@ -91,22 +91,23 @@ def test_ten_batches_share_a_size_and_all_sizes_are_used():
     assert max(drawn.count(size) for size in sizes) < 3 * len(drawn) / len(sizes)
 
 
-def batches_of(images, workers, mixup=True, seed=7):
+def batches_of(images, workers, mixup=True, seed=7, mosaic=0):
     sampler = TrainSampler(len(images), 4, [64, 96], seed)
     loader = train_loader(images, sampler)
     start_workers(workers, loader)
     result = []
     for epoch in range(2):
-        sampler.set_epoch(epoch, mixup)
+        sampler.set_epoch(epoch, mixup, mosaic)
         result += [[array.asnumpy() for array in batch[:5]] for batch in loader]
     return result
 
 
-def test_batches_do_not_depend_on_the_number_of_workers(images):
-    reference = batches_of(images, 0)
+@pytest.mark.parametrize('mosaic', [0, 0.5])
+def test_batches_do_not_depend_on_the_number_of_workers(images, mosaic):
+    reference = batches_of(images, 0, mosaic=mosaic)
     assert len(reference) == 11
     for workers in 1, 4:
-        for ours, theirs in zip(reference, batches_of(images, workers)):
+        for ours, theirs in zip(reference, batches_of(images, workers, mosaic=mosaic)):
             for mine, other in zip(ours, theirs):
                 np.testing.assert_array_equal(mine, other)
     assert any((mine != other).any() for mine, other in zip(reference[0], batches_of(images, 0, seed=8)[0])
@@ -125,6 +126,33 @@ def test_mixup_reaches_the_workers_and_stops(images):
             for ratio, rows in zip(ratios, batch.targets.asnumpy()):
                 for share in rows[rows[:, 7] >= 0, 6]:
                     assert min(abs(share - ratio), abs(share - (1 - ratio))) < 1e-6
+
+
+def test_an_image_may_have_more_targets_than_boxes(images):
+    loader = train_loader(images, TrainSampler(len(images), 11, [64], seed=1), multi_anchor=0, parts=NONE)
+    for batch in loader:
+        boxes, rows = batch.boxes.asnumpy(), batch.targets.asnumpy()
+        assert rows.shape[1] > boxes.shape[1]
+        for mine, corners in zip(rows, boxes):
+            mine = np.unique(mine[mine[:, 7] >= 0], axis=0)  # one for each of the nine anchors, or of their cell
+            assert {tuple(row) for row in mine[:, 8:]} == {tuple(box) for box in corners[corners[:, 0] >= 0]}
+
+
+def test_mosaics_are_a_share_of_the_samples_and_stop(images):
+    sampler = TrainSampler(len(images), 4, [64], seed=1, samples_per_epoch=400)
+    for mosaic in 0.25, 1, 0:
+        sampler.set_epoch(1, mosaic=mosaic)
+        specs = [spec for batch in sampler for spec in batch]
+        assert np.mean([len(spec.others) == 3 for spec in specs]) == pytest.approx(mosaic, abs=0.06)
+    sampler.set_epoch(1, mixup=True, mosaic=0.25)
+    specs = [spec for batch in sampler for spec in batch if spec.others]
+    assert {other for spec in specs for other in spec.others} == set(range(len(images)))
+    samples = TrainSamples(images, ANCHORS)
+    names = samples.name(specs[0]).split(' mixed with ')
+    assert names == [images.image_path(index) for index in (specs[0].index, *specs[0].others)]
+    for spec in specs[:20]:  # not mixed in another way, too
+        picture, boxes, targets, ratio, _ = samples[spec]
+        assert ratio == 1 and set(targets[:, 6]) <= {0, 1} and boxes.min(initial=0) >= 0 and boxes.max(initial=0) <= 64
 
 
 def test_mixup_ratio_is_beta_distributed(images):
@@ -245,8 +273,8 @@ def test_a_bad_image_gives_way_to_the_next(one_goes_bad):
     samples, seed = TrainSamples(one_goes_bad, ANCHORS), (1, 5)
     for ours, theirs in zip(samples[SampleSpec(3, 64, False, seed)][:4], samples[SampleSpec(4, 64, False, seed)]):
         np.testing.assert_array_equal(ours, theirs)
-    assert samples[SampleSpec(3, 64, False, seed)][4].tolist() == [3, -1]
-    assert samples[SampleSpec(5, 64, False, seed)][4].tolist() == [-1, -1]
+    assert samples[SampleSpec(3, 64, False, seed)][4].tolist() == [3, -1, -1, -1]
+    assert samples[SampleSpec(5, 64, False, seed)][4].tolist() == [-1] * 4
     reference = batches_of(one_goes_bad, 0)
     assert {index for batch in reference for index in batch[4].ravel()} == {-1, 3}
     for ours, theirs in zip(reference, batches_of(one_goes_bad, 2)):

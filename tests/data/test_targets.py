@@ -5,10 +5,11 @@ import pytest
 from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 
+from benchmarks.stock_pipeline import dense_targets
 from yolo3.data.voc import VOCImages
 from yolo3.data.anchors import ANCHORS
 from yolo3.network import build
-from yolo3.data.targets import BACKGROUND, DenseTargets, sparse_targets
+from yolo3.data.targets import BACKGROUND, sparse_targets
 
 
 @pytest.fixture(scope='module')
@@ -30,18 +31,8 @@ def stock():
     return targets
 
 
-def dense(size, *sparse):
-    """The five dense arrays of images that have these sparse targets, one a device would make of a batch."""
-    longest = max(map(len, sparse))
-    rows = np.stack([np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in sparse])
-    images = mx.nd.ones((len(sparse), size, size, 3), dtype='uint8')
-    generator = DenseTargets(3)
-    generator.hybridize()
-    return [array.asnumpy() for array in generator(images, mx.nd.array(rows))]
-
-
 def make_targets(boxes, ids, ratios, size, anchors=ANCHORS):
-    return [array[0] for array in dense(size, sparse_targets(boxes, ids, ratios, size, anchors))]
+    return [array[0] for array in dense_targets(sparse_targets(boxes, ids, ratios, size, anchors)[None], size, 3)]
 
 
 def assert_equal(boxes, ids, ratios, size, stock, anchors=ANCHORS):
@@ -102,17 +93,28 @@ def test_no_objects_are_all_negative():
     assert not objectness.any() and not weights.any() and (classes == -1).all()
 
 
-def test_a_batch_is_its_images():
-    generator = np.random.RandomState(0)
-    sparse = [sparse_targets(random_boxes(generator, count, 96), generator.randint(0, 3, count),
-                             generator.uniform(0.1, 1, count), 96, ANCHORS) for count in (3, 0, 9, 1)]
-    batch = dense(96, *sparse)
-    for index, rows in enumerate(sparse):
-        for many, one in zip(batch, dense(96, rows)):
-            np.testing.assert_array_equal(many[index], one[0])
+def test_an_object_teaches_all_anchors_like_it():
+    size, box = 416, [100, 100, 160, 160]
+    rows = sparse_targets([box], [2], [0.5], size, ANCHORS, multi_anchor=0.4)
+    # The anchors of stride 16, in the cell (8, 8); the numbers of stride 32 come before.
+    first = 3 * (13 ** 2 + 8 * 26 + 8)
+    assert rows[:, 0].tolist() == [first, first + 1, first + 2] and (rows[:, 5:] == rows[0, 5:]).all()
+    np.testing.assert_allclose(rows[:, 3:5], np.log(60 / np.reshape(ANCHORS[1], (3, 2))), rtol=1e-6)
+    assert rows[0, 6:].tolist() == [0.5, 2, *box]
+    np.testing.assert_array_equal(rows[1:2], sparse_targets([box], [2], [0.5], size, ANCHORS))
+
+
+def test_an_objects_best_anchor_is_its_own():
+    # Both have their centre in one cell, and each would have the other's best anchor as another of its own.
+    boxes = [[100, 100, 162, 145], [101, 63, 160, 182]]
+    for order in (0, 1), (1, 0):
+        rows = sparse_targets([boxes[place] for place in order], order, [1, 1], 416, ANCHORS, multi_anchor=0.2)
+        for place in 0, 1:
+            row, = rows[(rows[:, 8:] == boxes[place]).all(axis=1) & (np.abs(rows[:, 3:5]).max(axis=1) < 1e-6)]
+            assert row[7] == place
 
 
 def test_sparse_targets_are_one_row_an_object():
     assert sparse_targets(np.zeros((0, 4)), [], [], 64, ANCHORS) is BACKGROUND
     rows = sparse_targets([[10, 10, 40, 44], [11, 11, 41, 43], [0, 0, 9, 9]], [0, 2, 1], [0.3, 0.7, 1], 64, ANCHORS)
-    assert rows.dtype == np.float32 and rows.shape == (2, 8) and len(set(rows[:, 0])) == 2
+    assert rows.dtype == np.float32 and rows.shape == (2, 12) and len(set(rows[:, 0])) == 2

@@ -65,18 +65,21 @@ def mean_iou(extents, anchors):
     return float(shape_iou(extents, np.reshape(anchors, (-1, 2))).max(1).mean())
 
 
-def assign(boxes, anchors):
-    """For boxes (n, 4), corners in pixels, the stride and the place 0, 1 or 2 of the anchor of the most similar shape.
+def assign(boxes, anchors, multi_anchor=1):
+    """The anchors of boxes (n, 4), corners in pixels: the one of the most similar shape, and those like it.
 
-    anchors: in the form of ANCHORS. Returns three arrays: strides (n,), places (n,) and the anchors themselves (n, 2),
-    float32.
+    anchors: in the form of ANCHORS. multi_anchor: the IoU with a box's shape that makes an anchor another of its own.
+    Returns four arrays, with an entry for each anchor of each box, the most similar ones at the end, in the order of
+    the boxes: strides (k,), places 0, 1 or 2 (k,), the anchors themselves (k, 2), float32, and numbers of boxes (k,).
     """
     boxes = np.asarray(boxes, 'float32').reshape(-1, 4)
     # The coarsest stride first, as the network has it: of two equally good anchors the larger is taken.
     anchors = np.array(anchors[::-1], 'float32').reshape(-1, 2)
-    nearest = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors).argmax(1)
-    layers, places = np.divmod(nearest, PER_STRIDE)
-    return np.array(STRIDES[::-1])[layers], places, anchors[nearest]
+    overlaps = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors)
+    owners, chosen = np.nonzero(overlaps > multi_anchor)
+    owners, chosen = np.append(owners, np.arange(len(boxes))), np.append(chosen, overlaps.argmax(1))
+    layers, places = np.divmod(chosen, PER_STRIDE)
+    return np.array(STRIDES[::-1])[layers], places, anchors[chosen], owners
 
 
 def choose_anchors(flag, images, size, default):

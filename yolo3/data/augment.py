@@ -29,26 +29,40 @@ CROP_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, -np.inf)
 CROP_TRIALS = 50
 CROP_SCALES = (0.3, 1)
 
+MOSAIC_MARGIN = 0.2  # share of a mosaic's side: its images meet at least that far from its edges
+
+
+class Parts(NamedTuple):
+    """Which parts of the augmentation take place. Without any, a sample is made as in validation."""
+    colour: bool = True
+    crop: bool = True  # with expansion, and an interpolation drawn at random
+    flip: bool = True
+
+
+ALL, NONE = Parts(), Parts(False, False, False)
+
 
 class Distortion(NamedTuple):
     """What is drawn at random for one sample."""
     colour: np.ndarray  # (3, 4) matrix for RGB, or None
     view: tuple  # (left, top, width, height) in pixels of the image
-    interpolation: int  # OpenCV's number, 0 to 4
+    interpolation: int  # OpenCV's number, 0 to 4; None for that of validation
     flip: bool  # left to right
 
 
-def augment(image, label, size, generator):
+def augment(image, label, size, generator, parts=ALL):
     """A training sample with its parameters drawn from `generator`, a numpy.random.Generator.
 
     Colour distortion, expansion, constrained crop, resize and flip as in GluonCV's YOLO3DefaultTrainTransform.
     image: an ImageFile or Blend. label: (M, 4 + k), the corners of the boxes in pixels first; M may be 0.
     Returns (size, size, 3) uint8, RGB, and the label of the boxes that remain, in its pixels.
     """
-    colour = draw_colour(generator)
-    view, label = draw_view(generator, label, image.width, image.height)
-    interpolation = int(generator.integers(5))
-    flip = generator.random() < 0.5
+    colour = draw_colour(generator) if parts.colour else None
+    view, interpolation = (0, 0, image.width, image.height), None
+    if parts.crop:
+        view, label = draw_view(generator, label, image.width, image.height)
+        interpolation = int(generator.integers(5))
+    flip = parts.flip and generator.random() < 0.5
     return render(image, label, size, Distortion(colour, view, interpolation, flip))
 
 
@@ -134,7 +148,8 @@ def render(image, label, size, distortion):
     If the view has several times the pixels of the result, the image is decoded at reduced scale.
     """
     left, top, width, height = distortion.view
-    reduction = next((reduction for reduction in (8, 4, 2) if min(width, height) >= reduction * size), 1)
+    reduction = next((reduction for reduction in (8, 4, 2) if min(width, height) >= reduction * size
+                      and distortion.interpolation is not None), 1)
     pixels = image.pixels(reduction)
     rows, columns = pixels.shape[:2]
     across, down = columns / image.width, rows / image.height
@@ -148,7 +163,10 @@ def render(image, label, size, distortion):
         margins = max(-y0, 0), max(y1 - rows, 0), max(-x0, 0), max(x1 - columns, 0)
         if any(margins):
             inside = cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=FILL)
-        result = cv2.resize(inside, (size, size), interpolation=distortion.interpolation)
+        if distortion.interpolation is None:
+            result = resize(inside, size)
+        else:
+            result = cv2.resize(inside, (size, size), interpolation=distortion.interpolation)
     else:
         result = np.full((size, size, 3), FILL, 'uint8')
 
@@ -161,9 +179,23 @@ def render(image, label, size, distortion):
     return result, label
 
 
-def resize_only(image, label, size, generator):
-    """Like `augment`, but without its random steps, as in GluonCV's YOLO3DefaultValTransform; `generator` is unused."""
-    return resize(image.pixels(), size), box_transforms.resize(label, (image.width, image.height), (size, size))
+def mosaic(samples, size, generator):
+    """One sample of four: each fills the rectangle between a random point and a corner with a part of itself.
+
+    As YOLOv4's darknet makes it (Bochkovskiy et al. 2020, section 3.3). samples: as `augment` returns them, of `size`.
+    A box remains if its centre is in the part, clipped to it.
+    """
+    split = np.round(generator.uniform(MOSAIC_MARGIN, 1 - MOSAIC_MARGIN, 2) * size).astype(int)
+    result, labels = np.empty((size, size, 3), 'uint8'), []
+    for (image, label), corner in zip(samples, ([0, 0], [1, 0], [0, 1], [1, 1])):
+        left, top = start = split * corner
+        width, height = sides = np.where(corner, size - split, split)
+        x, y = generator.integers(size - sides, endpoint=True)
+        result[top:top + height, left:left + width] = image[y:y + height, x:x + width]
+        label = box_transforms.crop(label, (x, y, width, height), allow_outside_center=False)
+        label[:, :4] += np.tile(start, 2)
+        labels.append(label)
+    return result, np.concatenate(labels)
 
 
 def normalize(images):

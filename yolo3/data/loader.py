@@ -7,23 +7,23 @@ from yolo3.mxnet_setup import mx
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
-from yolo3.data.augment import augment, resize_only
+from yolo3.data.augment import ALL, augment, mosaic
 from yolo3.data.datasets import val_sample_or_black
 from yolo3.data.images import BadImage, Blend
 from yolo3.data.sampler import mixup_partner
 from yolo3.data.targets import sparse_targets
 from yolo3.data.workers import Workers
 
-BOXES_BYTES = 2 ** 16  # of a batch's memory, an image, for its boxes: 1365 of them
+BOXES_BYTES = 2 ** 16  # of a batch's memory, an image, for its boxes: 1024 of them
 
 
 class Batch(NamedTuple):
     """A training batch of B images, as NDArrays on the CPU."""
     images: mx.nd.NDArray  # (B, H, W, 3) uint8, RGB
     boxes: mx.nd.NDArray  # (B, M, 4) float32, corners in pixels of the input; -1 if the image has fewer than M
-    targets: mx.nd.NDArray  # (B, K, 8) float32: see `sparse_targets`
+    targets: mx.nd.NDArray  # (B, K, 12) float32: see `sparse_targets`
     mixup_ratios: mx.nd.NDArray  # (B,) float32, the first image's share; 1 without mixup
-    unreadable: mx.nd.NDArray  # (B, 2) int32: the numbers of the image and of its partner if unreadable, else -1
+    unreadable: mx.nd.NDArray  # (B, 4) int32: the numbers of a sample's images if unreadable, else -1
     samples: list  # of SampleSpec
 
 
@@ -40,10 +40,9 @@ class TrainSamples:
     The next readable image takes the place of one that cannot be read, if the data set's `on_bad_image` allows it.
     """
 
-    def __init__(self, images, anchors, augmented=True):
+    def __init__(self, images, anchors, multi_anchor=1, parts=ALL):
         self.images = images
-        self._anchors = anchors
-        self._transform = augment if augmented else resize_only
+        self._anchors, self._multi_anchor, self._parts = anchors, multi_anchor, parts
         self._unreadable = set()  # met by this process; another that meets others makes the same samples
 
     def __getitem__(self, spec):
@@ -55,21 +54,26 @@ class TrainSamples:
                     raise
                 self._unreadable.add(error.path)
 
-    def _sample(self, spec):
+    def _drawn(self, spec):
+        """The generator of a sample's random numbers, the numbers of its images, and their mixup ratios."""
         generator = np.random.default_rng(spec.seed)
-        ratio = 1.
-        unreadable = [self._number_if_unreadable(spec.index), -1]
-        image, label = self._read(spec.index, ratio)
-        if spec.mixup and len(self.images) > 1:
+        if spec.mixup and not spec.others and len(self.images) > 1:
             ratio, other = mixup_partner(spec, generator, len(self.images))
-            unreadable[1] = self._number_if_unreadable(other)
-            second, second_label = self._read(other, 1 - ratio)
-            label[:, -1] = ratio
-            image, label = Blend(image, second, ratio), np.concatenate((label, second_label))
-        image, label = self._transform(image, label, spec.size, generator)
+            return generator, [spec.index, other], [ratio, 1 - ratio]
+        return generator, [spec.index, *spec.others], [1.] * (1 + len(spec.others))
+
+    def _sample(self, spec):
+        generator, indices, ratios = self._drawn(spec)
+        unreadable = [self._number_if_unreadable(index) for index in indices] + [-1] * (4 - len(indices))
+        sources = [self._read(*each) for each in zip(indices, ratios)]
+        if len(sources) == 2:
+            (first, label), (second, second_label) = sources
+            sources = [(Blend(first, second, ratios[0]), np.concatenate((label, second_label)))]
+        samples = [augment(*source, spec.size, generator, self._parts) for source in sources]
+        image, label = mosaic(samples, spec.size, generator) if len(samples) > 1 else samples[0]
         boxes = label[:, :4].astype('float32')
-        targets = sparse_targets(boxes, label[:, 4], label[:, -1], spec.size, self._anchors)
-        return image, boxes, targets, np.float32(ratio), np.array(unreadable, 'int32')
+        targets = sparse_targets(boxes, label[:, 4], label[:, -1], spec.size, self._anchors, self._multi_anchor)
+        return image, boxes, targets, np.float32(ratios[0]), np.array(unreadable, 'int32')
 
     def _number_if_unreadable(self, index):
         return index if self.images.image_path(index) in self._unreadable else -1
@@ -84,21 +88,17 @@ class TrainSamples:
         raise UserError('no image of the training set can be read')
 
     def name(self, spec):
-        """The image file of a SampleSpec, and with mixup its partner's."""
-        name = self.images.image_path(spec.index)
-        if spec.mixup and len(self.images) > 1:
-            other = mixup_partner(spec, np.random.default_rng(spec.seed), len(self.images))[1]
-            name += ' mixed with ' + self.images.image_path(other)
-        return name
+        """The image files of a SampleSpec: its own, and those that are mixed with it."""
+        return ' mixed with '.join(map(self.images.image_path, self._drawn(spec)[1]))
 
     @staticmethod
     def stack(samples):
         """The fields of a Batch but its last, each a list of equal arrays: boxes padded with -1, targets by repetition.
         """
         images, boxes, targets, *rest = zip(*samples)
-        longest = max(1, *map(len, boxes))
+        longest, most = max(1, *map(len, boxes)), max(map(len, targets))
         boxes = [np.pad(box, ((0, longest - len(box)), (0, 0)), constant_values=-1) for box in boxes]
-        targets = [np.pad(rows, ((0, longest - len(rows)), (0, 0)), 'edge') for rows in targets]
+        targets = [np.pad(rows, ((0, most - len(rows)), (0, 0)), 'edge') for rows in targets]
         return [images, boxes, targets, *rest]
 
 
@@ -174,9 +174,9 @@ def start_workers(count, *loaders):
     return workers
 
 
-def train_loader(images, sampler, anchors=ANCHORS, augmented=True, pin_memory=False):
-    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. anchors: as ANCHORS."""
-    return Loader(Batch, TrainSamples(images, anchors, augmented), sampler,
+def train_loader(images, sampler, anchors=ANCHORS, multi_anchor=1, parts=ALL, pin_memory=False):
+    """A Loader of training batches; `sampler.set_epoch` chooses the epoch. See `assign` and `augment`."""
+    return Loader(Batch, TrainSamples(images, anchors, multi_anchor, parts), sampler,
                   sampler.share * (3 * max(sampler.sizes) ** 2 + BOXES_BYTES), pin_memory)
 
 

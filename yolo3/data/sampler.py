@@ -19,6 +19,7 @@ class SampleSpec(NamedTuple):
     size: int  # of the input, pixels
     mixup: bool
     seed: tuple  # (the run's seed, the sample's place in the stream)
+    others: tuple = ()  # three more images, if the sample is to be a mosaic of four
 
 
 class TrainSampler:
@@ -39,11 +40,14 @@ class TrainSampler:
         self._permutations = {}
         self.set_epoch(0)
 
-    def set_epoch(self, epoch, mixup=False, first=None):
-        """Make the next iteration yield `epoch`, from batch number `first` on if given."""
+    def set_epoch(self, epoch, mixup=False, mosaic=0, first=None):
+        """Make the next iteration yield `epoch`, from batch number `first` on if given.
+
+        mixup: whether to blend pairs of images. mosaic: the probability that a sample is made of four images instead.
+        """
         batches = self.batches(epoch)
         self._batches = batches if first is None else range(first, batches.stop)
-        self._mixup = mixup
+        self._mixup, self._mosaic = mixup, mosaic
 
     def batches(self, epoch):
         """The range of batch numbers, counted from the start of training, that make up `epoch`."""
@@ -54,15 +58,19 @@ class TrainSampler:
         return len(self._batches)
 
     def __iter__(self):
-        mixup = self._mixup
+        mixup, mosaic = self._mixup, self._mosaic
         for number in self._batches:
-            yield self.batch(number, mixup)
+            yield self.batch(number, mixup, mosaic)
 
-    def batch(self, number, mixup=False):
+    def batch(self, number, mixup=False, mosaic=0):
         """The samples of batch `number`, counted from the start of training, that this process makes."""
         size = self._size(number // WINDOW)
-        return [SampleSpec(self._index(place), size, mixup, (self._seed, place))
+        return [SampleSpec(self._index(place), size, mixup, (self._seed, place), self._others(place, mosaic))
                 for place in range(number * self.batch_size, (number + 1) * self.batch_size)[self._part]]
+
+    def _others(self, place, mosaic):
+        generator = np.random.RandomState([self._seed, 2, place])
+        return tuple(generator.randint(self.length, size=3).tolist()) if generator.uniform() < mosaic else ()
 
     def _size(self, window):
         return self.sizes[np.random.RandomState([self._seed, 1, window]).randint(len(self.sizes))]

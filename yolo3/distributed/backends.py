@@ -130,11 +130,16 @@ def join(horovod, kv_store):
     return Group(backend.rank, backend.size, connect(backend) if backend.size > 1 else None, backend)
 
 
-def broadcast(group, trainer):
-    """Replace the weights and momentum of all processes by rank 0's."""
+def broadcast(group, trainer, average=()):
+    """Replace the weights and momentum of all processes by rank 0's, and the data of the parameters `average`."""
     if group.size == 1:
         return
     backend = group.backend
+
+    def on_all_devices(arrays):
+        backend.broadcast(arrays[0])
+        for array in arrays[1:]:
+            arrays[0].copyto(array)
     with time_limit(group.name(group.rank), 'the weights of rank 0'):
         backend.broadcast_weights(trainer)
         for index in group.share(sorted(trainer._updaters[0].states)):
@@ -143,7 +148,7 @@ def broadcast(group, trainer):
                     updater.states[index] = trainer._optimizer.create_state_multi_precision(index, weight)
                     updater.states_synced[index] = True
             for parts in zip(*[as_tuple(updater.states[index]) for updater in trainer._updaters]):
-                backend.broadcast(parts[0])
-                for part in parts[1:]:
-                    parts[0].copyto(part)
+                on_all_devices(parts)
+        for parameter in average:
+            on_all_devices(parameter.list_data())
         group.barrier()  # nobody begins before all have everything

@@ -1,0 +1,102 @@
+"""YOLOv3's four losses from a network's raw outputs and the sparse targets of a batch.
+
+They equal those of GluonCV's YOLOV3TargetMerger and YOLOV3Loss, which compute classes and boxes for all predictions and
+then multiply nearly all of that by 0. Here they are computed for the predictions that have an object.
+"""
+import math
+
+from yolo3.mxnet_setup import gluoncv
+
+from yolo3.data.targets import COLUMNS
+
+BOX_LOSSES = 'l2l1', 'ciou'
+CIOU_WEIGHT = 2.5  # as in PaddleDetection's PP-YOLO: boxes then weigh about as much as with l2l1
+IGNORED_IOU = 0.7  # a prediction that overlaps an object more is not background, even if it is not the object's own
+MOST_SMOOTHING = 1 / 40
+TINY = 1e-6  # against divisions by 0
+
+
+def set_loss(net, loss):
+    """Have GluonCV's YOLOV3 `net`, while it records, return the losses that the DetectionLoss `loss` makes.
+
+    `net` then takes the images (B, 3, H, W), and the boxes and targets of a Batch.
+    """
+    net._target_generator = _Unchanged(len(net.classes), IGNORED_IOU)
+    net._loss = loss
+
+
+class _Unchanged(gluoncv.model_zoo.yolo.yolo_target.YOLOV3TargetMerger):
+    """In place of GluonCV's: leaves the targets as they are."""
+
+    def hybrid_forward(self, F, *arrays):
+        return list(arrays)
+
+
+class DetectionLoss(gluoncv.loss.YOLOV3Loss):
+    """The losses of objectness, centres, sizes and classes, each (B,), summed over an image's predictions.
+
+    num_class: how many classes there are. label_smooth: whether to smooth the class labels. box_loss: of BOX_LOSSES;
+    'l2l1' is GluonCV's, cross-entropy of the centres and L1 of the logs of the sizes; 'ciou' is that of Zheng et al.
+    2020 (Distance-IoU Loss), the distance of the centres and the rest.
+    """
+
+    def __init__(self, num_class, label_smooth=False, box_loss='l2l1'):
+        super().__init__()
+        self._box_loss = box_loss
+        self._iou = gluoncv.nn.bbox.BBoxBatchIOU()
+        self._num_class = num_class
+        self._smoothing = min(1 / num_class, MOST_SMOOTHING) if label_smooth else 0
+
+    def hybrid_forward(self, F, objectness, centers, scales, classes, found, boxes, targets):
+        """What GluonCV's network gives: objectness (B, N, 1), centers and scales (B, N, 2) and classes
+        (B, N, num_class), before sigmoid and exp; found (B, N, 4), the boxes that follow. boxes, targets: see Batch.
+        """
+        numbers, true_centers, true_scales, weights, ratios, ids, true_boxes = [
+            targets.slice_axis(axis=2, begin=begin, end=end) for begin, end in COLUMNS]
+        # Rows that are repeated to pad the array count once in all.
+        share = ratios / F.broadcast_equal(numbers, numbers.transpose((0, 2, 1))).sum(axis=2, keepdims=True)
+        objectness = F.cast(objectness, 'float32')  # with --amp it may come in half precision
+        # The number of each image's first prediction, counted over the whole batch.
+        firsts = F.contrib.arange_like(objectness).slice_axis(axis=1, begin=0, end=1)
+        numbers = F.broadcast_add(numbers, firsts).reshape((0, -1))
+
+        def own(predictions):
+            return F.cast(F.take(predictions.reshape((-3, 0)), numbers), 'float32')
+        ratio = F.reshape_like(F.contrib.index_copy(F.zeros_like(objectness).reshape((-1, 1)), numbers.reshape((-1,)),
+                                                    ratios.reshape((-1, 1))), objectness)
+        overlap = self._iou(F.cast(F.stop_gradient(found), 'float32'), boxes).max(axis=2, keepdims=True)
+        counted = F.stop_gradient(F.where(ratio > 0, ratio, overlap <= IGNORED_IOU))
+        labels = F.one_hot(ids.reshape((0, -1)), self._num_class, 1 - self._smoothing, self._smoothing)
+        if self._box_loss == 'ciou':
+            center_loss, scale_loss = [CIOU_WEIGHT * term for term in ciou(F, own(found), true_boxes)]
+        else:
+            center_loss, scale_loss = cross_entropy(F, own(centers), true_centers), F.abs(own(scales) - true_scales)
+        losses = (cross_entropy(F, objectness, ratio > 0) * counted,
+                  F.broadcast_mul(center_loss, weights * share),
+                  F.broadcast_mul(scale_loss, weights * share),
+                  F.broadcast_mul(cross_entropy(F, own(classes), labels), share))
+        return [loss.sum(axis=(1, 2)) for loss in losses]
+
+
+def cross_entropy(F, logits, labels):
+    """The binary cross-entropy of sigmoid(logits) with `labels`, 0..1, one by one."""
+    return F.relu(logits) - logits * labels + F.Activation(-F.abs(logits), act_type='softrelu')
+
+
+def ciou(F, found, boxes):
+    """Two terms whose sum is 1 - CIoU of boxes (B, K, 4), corners in pixels: distance of the centres, and the rest.
+
+    (B, K, 1) each. Where a box has no area they are finite, as are their gradients.
+    """
+    left, top, right, bottom = F.split(found, 4, axis=2)
+    true_left, true_top, true_right, true_bottom = F.split(boxes, 4, axis=2)
+    width, height, true_width, true_height = right - left, bottom - top, true_right - true_left, true_bottom - true_top
+    shared = (F.relu(F.minimum(right, true_right) - F.maximum(left, true_left))
+              * F.relu(F.minimum(bottom, true_bottom) - F.maximum(top, true_top)))
+    iou = shared / (width * height + true_width * true_height - shared + TINY)
+    diagonal = ((F.maximum(right, true_right) - F.minimum(left, true_left)) ** 2
+                + (F.maximum(bottom, true_bottom) - F.minimum(top, true_top)) ** 2)
+    distance = ((left + right - true_left - true_right) ** 2 + (top + bottom - true_top - true_bottom) ** 2) / 4
+    shape = 4 / math.pi ** 2 * (F.arctan(true_width / (true_height + TINY)) - F.arctan(width / (height + TINY))) ** 2
+    weight = F.stop_gradient(shape / (1 - iou + shape + TINY))
+    return distance / (diagonal + TINY), 1 - iou + weight * shape
