@@ -52,7 +52,7 @@ def parse_args(argv=None):
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
     add('--pretrained', default='', metavar='FILE', help='.params of a detector, or one of '
         "GluonCV's zoo such as yolo3_mobilenet1.0_coco, to start from; classes of the same name are kept")
-    add('--mirror', type=mirror, default='', metavar='URL', help="model store to download GluonCV's weights from")
+    add('--mirror', type=mirror, metavar='URL', help="model store to download GluonCV's weights from")
     add('--resume', default='', help="'auto' continues this training exactly from its checkpoint; a .params file gives "
                                      'only its weights')
     add('--start-epoch', type=count, default=0, help='with --resume FILE: the epoch to continue from')

@@ -1,6 +1,7 @@
 """Make a small VOC-form detection set of real handwritten digits on generated backgrounds, without a download."""
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from yolo3 import atomic, cli
 from yolo3.files import open_input, walk
+from yolo3.system import usable_cpus
 
 VERSION = 1  # raise it if the pictures change: older sets are then replaced
 SIZE = 256  # pixels, both sides of a picture
@@ -213,6 +215,15 @@ def write(path, content):
         file.write(content)
 
 
+def write_scene(task):
+    """Make one scene and write it into the folder VOC2007; task: the folder, its name, its seed, scans and labels."""
+    voc, name, seed, scans, labels = task
+    image, objects = scene(np.random.RandomState(seed), scans, labels)
+    jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    write(os.path.join(voc, 'JPEGImages', name + '.jpg'), jpeg.tobytes())
+    write(os.path.join(voc, 'Annotations', name + '.xml'), annotation(name, objects).encode())
+
+
 def make(out, settings):
     """Write the set with these settings to the folder `out`."""
     voc = os.path.join(out, 'VOC2007')
@@ -220,18 +231,16 @@ def make(out, settings):
         os.makedirs(os.path.join(voc, folder), exist_ok=True)
     digits = load_digits()
     rng = np.random.RandomState(settings['seed'])  # unlike default_rng, the same numbers in every NumPy version
-    with tqdm(total=settings['train'] + settings['test'], desc='digits', unit='scene') as bar:
+    with tqdm(total=settings['train'] + settings['test'], desc='digits', unit='scene') as bar, \
+            multiprocessing.get_context('fork').Pool(usable_cpus()) as pool:
         for split, listing, part in zip(('train', 'test'), ('trainval', 'test'), split_scans(rng, len(digits.target))):
             scans, labels = digits.images[part], digits.target[part]
             names = ['digits_%s_%05d' % (split, number) for number in range(1, settings[split] + 1)]
             hands = deal(rng, labels, len(names))
             # A seed for each scene: if another OpenCV rounds a pixel differently, only that scene changes.
             seeds = rng.randint(2 ** 31, size=len(names))
-            for name, hand, seed in zip(names, hands, seeds):
-                image, objects = scene(np.random.RandomState(seed), scans[hand], labels[hand])
-                jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-                write(os.path.join(voc, 'JPEGImages', name + '.jpg'), jpeg.tobytes())
-                write(os.path.join(voc, 'Annotations', name + '.xml'), annotation(name, objects).encode())
+            tasks = ((voc, name, seed, scans[hand], labels[hand]) for name, hand, seed in zip(names, hands, seeds))
+            for _ in pool.imap_unordered(write_scene, tasks, chunksize=16):
                 bar.update()
             write(os.path.join(voc, 'ImageSets', 'Main', listing + '.txt'), '\n'.join(names + ['']).encode())
     os.sync()  # DONE says that all is there, so all must be on disk before it

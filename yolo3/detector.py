@@ -28,7 +28,7 @@ def add_params_flags(parser, kinds='.params', default=''):
     add('--params', '--pretrained', dest='params', required=not default, default=default, metavar='FILE',
         help="%s file of the detector, or %s or ..._voc of GluonCV's zoo%s"
         % (kinds, ZOO_DETECTOR, ', the default' if default else ''))
-    add('--mirror', type=mirror, default='', metavar='URL', help="model store to download the zoo's weights from")
+    add('--mirror', type=mirror, metavar='URL', help="model store to download the zoo's weights from")
     add('--network', type=network_name, help='backbone of a .params file without sidecar; default: mobilenet1_0')
     add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
         help='form of the data set, voc or coco; gives the classes of a .params file without sidecar')

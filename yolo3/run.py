@@ -15,8 +15,8 @@ logger = logging.getLogger('yolo3')
 
 MOST_BAD_BATCHES = 10  # in an epoch: more are not bad luck
 # Flags that may differ between the processes of one training: each host has its own devices and paths.
-OF_EACH_HOST = ('gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_params', 'pretrained', 'save_prefix',
-                'prefix', 'tensorboard')
+OF_EACH_HOST = ('gpus', 'devices', 'num_workers', 'dataset_root', 'backbone_params', 'pretrained', 'mirror',
+                'save_prefix', 'prefix', 'tensorboard')
 
 
 class Run:

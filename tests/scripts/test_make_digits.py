@@ -1,4 +1,5 @@
 """make_digits.py: the set has its form and difficulty, and is made, reused and repaired safely."""
+import multiprocessing.dummy
 import os
 import pathlib
 import subprocess
@@ -169,7 +170,14 @@ def test_glyphs_stay_legible():
         assert reader.score([normal(stroke) for stroke in strokes], digits.target[test]) > 0.85
 
 
-def test_train_and_test_share_no_scan(tmp_path, monkeypatch):
+@pytest.fixture
+def in_order(monkeypatch):
+    """The scenes are made one after another, in this process."""
+    monkeypatch.setattr(make_digits.multiprocessing, 'get_context', lambda kind: multiprocessing.dummy)
+    monkeypatch.setattr(make_digits, 'usable_cpus', lambda: 1)
+
+
+def test_train_and_test_share_no_scan(in_order, tmp_path, monkeypatch):
     first, second = make_digits.split_scans(np.random.RandomState(0), 1797)
     assert sorted(np.concatenate([first, second])) == list(range(1797)) and len(second) == 359
     other = make_digits.split_scans(np.random.RandomState(1), 1797)[1]
@@ -205,7 +213,7 @@ def test_same_seed_same_bytes(made, tmp_path):
     assert all(other[path] != again[path] for path in again if path.endswith(('.jpg', '.xml')))
 
 
-def test_scenes_do_not_depend_on_each_other(tmp_path, monkeypatch):
+def test_scenes_do_not_depend_on_each_other(in_order, tmp_path, monkeypatch):
     make(tmp_path / 'plain', train=3, test=2)
     scene, calls = make_digits.scene, []
 

@@ -461,7 +461,7 @@ def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus, monkeypatc
     import train_yolo3_mobilenet
     run = machine.project / 'runs' / 'quickstart'
     run.mkdir(parents=True)
-    (run / 'eval.json').write_text('{"values": {"mAP": 0.625}}')
+    (run / 'eval.json').write_text('{"params": "", "values": {"mAP": 0.625}}')
     done = machine.run(flag, script='scripts/quickstart.sh')
     assert done.returncode == 0, done.stderr
     assert 'mAP (VOC07): 0.6250' in done.stdout
