@@ -204,12 +204,6 @@ def test_user_errors(params, tmp_path, monkeypatch, arguments, said):
     assert sorted(os.listdir(str(tmp_path))) == ['cells.jpg', 'empty']
 
 
-def test_no_params_is_one_line(run, tmp_path):
-    done = run('demo.py', 'cells.jpg', cwd=tmp_path)
-    assert done.returncode == 2 and not done.stdout
-    assert len(done.stderr.splitlines()) == 1 and '--params' in done.stderr
-
-
 def test_names_stand_for_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in 'b.jpg', 'a.JPEG', 'clip.MP4', 'x,y.png', '[1].jpg', 'notes.txt', 'deep/c.jpg', 'deep/er/d.webp':

@@ -133,6 +133,12 @@ def test_score_floor(run, params, squares, tmp_path):
     assert found('--nms-score-floor', middle) == [entry for entry in default if entry['score'] > middle]
 
 
+def test_no_params_is_one_line(run):
+    done = run('eval_yolo3.py')
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and '--params' in done.stderr
+
+
 @pytest.fixture
 def damaged(squares, tmp_path):
     """The squares, of whose five test images the second has another size than annotated, and the third no end."""

@@ -147,7 +147,7 @@ def any_hue(monkeypatch):
     monkeypatch.setattr(augment, 'HUE', 18 * 180)
 
 
-@pytest.mark.parametrize('draws', [500, slow(2000)])
+@pytest.mark.parametrize('draws', [500, slow(1000)])
 def test_parameters_are_drawn_as_gluoncv_draws_them(stock, any_hue, draws):
     image = noise(48, 64)
     label = np.array([[3., 4, 20, 30, 0], [10, 8, 60, 40, 1], [40, 20, 50, 28, 1], [30, 2, 62, 20, 0]])

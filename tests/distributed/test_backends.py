@@ -28,7 +28,7 @@ def after_steps(backend, count, squares, folder, *arguments):
 
 @pytest.mark.parametrize('backend, count, batch_size', [
     ('dist_sync', 2, 8), slow('dist_sync', 3, 7), slow('dist_sync_device', 2, 7),
-    slow('horovod', 2, 8, marks=[needs_horovod]), slow('horovod', 3, 7, marks=[needs_horovod])])
+    slow('horovod', 3, 7, marks=[needs_horovod])])
 def test_weights_equal_those_of_one_process(backend, count, batch_size, squares, tmp_path):
     before, one = steps(squares, flags(), batch_size, 10)
     many = after_steps(backend, count, squares, tmp_path, batch_size, 10, 'frozen', count - 1)
