@@ -43,14 +43,18 @@ def store(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_backbone_is_downloaded(store, tmp_path, monkeypatch):
-    net = gluoncv.model_zoo.get_model('mobilenet0.25')
+def saved(net, folder):
+    """The file of random weights of `net`, and its SHA-1."""
     net.initialize()
     net(mx.nd.zeros((1, 3, 64, 64)))
-    path = str(tmp_path / 'weights.params')
-    net.save_parameters(path)
-    with open(path, 'rb') as file:
-        digest = hashlib.sha1(file.read()).hexdigest()
+    path = folder / 'weights.params'
+    net.save_parameters(str(path))
+    return str(path), hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+def test_backbone_is_downloaded(store, tmp_path, monkeypatch):
+    net = gluoncv.model_zoo.get_model('mobilenet0.25')
+    path, digest = saved(net, tmp_path)
     monkeypatch.setitem(model_store._model_sha1, 'mobilenet0.25', digest)
     name = 'mobilenet0.25-' + digest[:8]
     with zipfile.ZipFile(str(store / (name + '.zip')), 'w') as archive:
@@ -89,12 +93,7 @@ def published(store, tmp_path, monkeypatch):
     """publish(change) puts NAME into the store, the bytes of its archive changed; it is a small network here."""
     monkeypatch.setitem(zoo.DETECTORS, NAME, dict(zoo.DETECTORS[NAME], network='mobilenet0_25'))
     net = gluoncv_zoo('mobilenet0.25', zoo.CLASSES['coco'])
-    net.initialize()
-    net(mx.nd.zeros((1, 3, 64, 64)))
-    path = str(tmp_path / 'zoo.params')
-    net.save_parameters(path)
-    with open(path, 'rb') as file:
-        digest = hashlib.sha1(file.read()).hexdigest()
+    path, digest = saved(net, tmp_path)
     monkeypatch.setitem(model_store._model_sha1, NAME, digest)
 
     def publish(change=lambda archive: archive, content=None):

@@ -94,7 +94,7 @@ def newest(path, keep=2):
     for name in names:
         try:
             arrays = read(name)
-            content = json.loads(arrays.pop('state').tobytes().decode())
+            content = decoded(arrays.pop('state'))
             require_form(name, content)
             return name, arrays, checked(content)
         except UserError:
@@ -107,6 +107,11 @@ def newest(path, keep=2):
                 os.replace(name, name + '.damaged')
             logger.warning('%s: set aside as %s.damaged; going back to the checkpoint before', problem, name)
     raise UserError('--resume: there is no checkpoint %s' % path)
+
+
+def decoded(array):
+    """The JSON value in the array 'state' of a checkpoint. Raises ValueError and others."""
+    return json.loads(array.tobytes().decode())
 
 
 def require_form(name, content):
@@ -223,7 +228,7 @@ def set_aside(prefix):
     Returns their new prefix, or None if their training was finished: they stay.
     """
     with contextlib.suppress(Exception):  # a damaged one is kept too
-        state = checked(json.loads(read(path(prefix)).pop('state').tobytes().decode()))
+        state = checked(decoded(read(path(prefix))['state']))
         if state.epoch >= state.flags['epochs']:
             return None
     kept = next(name for name in ('%s_earlier%d' % (prefix, number) for number in itertools.count(1))

@@ -4,7 +4,7 @@ import logging
 import numpy as np
 
 from yolo3.boxes import iou
-from yolo3.cli import UserError, comma_list
+from yolo3.cli import MOST_PIXELS, UserError, comma_list
 
 logger = logging.getLogger('yolo3')
 
@@ -12,7 +12,6 @@ logger = logging.getLogger('yolo3')
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
 STRIDES = [8, 16, 32]
 PER_STRIDE = 3
-LARGEST = 2 ** 13  # pixels of an anchor's side, as of the input's
 RESTARTS = 5  # of k-means; the best result counts
 
 
@@ -99,7 +98,7 @@ def choose_anchors(flag, images, size, default):
         numbers = [int(number) for number in comma_list(flag)]
     except ValueError:
         numbers = []
-    if len(numbers) != 18 or min(numbers) < 1 or max(numbers) > LARGEST:
+    if len(numbers) != 18 or min(numbers) < 1 or max(numbers) > MOST_PIXELS:
         raise UserError("--anchors %.200s: give 'auto', or 18 whole numbers from 1 to %d: width,height of nine "
-                        'anchors, the smallest first' % (flag, LARGEST))
+                        'anchors, the smallest first' % (flag, MOST_PIXELS))
     return [numbers[start:start + 6] for start in (0, 6, 12)]
