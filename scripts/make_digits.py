@@ -21,11 +21,16 @@ from yolo3 import atomic, cli
 from yolo3.files import open_input, walk
 from yolo3.system import usable_cpus
 
-VERSION = 1  # raise it if the pictures change: older sets are then replaced
+VERSION = 2  # raise it if the pictures change: older sets are then replaced
 SIZE = 256  # pixels, both sides of a picture
-HEIGHTS = 16, 64  # pixels, least and most of a digit
+HEIGHTS = 20, 64  # pixels, least and most of a digit
 DIGITS = 3, 8  # least and most of a picture
-MOST_COVERED = 0.35  # the share of a box that later digits may cover: the digit below stays legible
+MOST_COVERED = 0.15  # the share of a box that later digits may cover: the digit below stays legible
+THRESHOLDS = 0.24, 0.28, 0.2, 0.32, 0.16  # where a stroke's ink may begin, in the order in which they are tried
+ZOOM = 8  # pixels of a stroke for one of a scan
+EYES = {0: (1,), 1: (0,), 2: (0, 1), 3: (0,), 4: (0, 1), 5: (0,), 6: (1,), 7: (0,), 8: (2,), 9: (1,)}
+SMALLEST_EYE = ZOOM ** 2 / 4  # pixels
+THICKEST = 1 / 3  # of a digit's height: more is a blot
 
 DONE = 'digits.json'  # the settings of the set, written once it is complete
 # Only files with these names are ever replaced or removed.
@@ -35,19 +40,48 @@ OURS = re.compile(r'digits\.json(\.tmp\d*)?|yolo3-[0-9a-f]{16}\.tmp'
                   r'|VOC2007/ImageSets/Main/(trainval|test)\.txt')
 
 
-def split_scans(rng, count):
-    """Split the scans 0..count-1 at random into training scans and, a fifth, test scans."""
+def stroke(scan):
+    """The 8 x 8 `scan`, 0..16, as a pen writes it: a field (12 ZOOM, 12 ZOOM), more ink where it is higher."""
+    field = cv2.resize(np.pad(scan / 16, 2).astype(np.float32), None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
+    field = cv2.GaussianBlur(field, (0, 0), 0.35 * ZOOM)
+    return field - 0.6 * cv2.GaussianBlur(field, (0, 0), 1.5 * ZOOM)  # opens the eyes of 4, 6, 8 and 9
+
+
+def is_legible(ink, label):
+    """Whether the pixels `ink` are one line, not too thick, with as many eyes as the digit `label` has."""
+    lines, _ = cv2.connectedComponents(ink, connectivity=8)
+    _, _, sizes, _ = cv2.connectedComponentsWithStats(1 - ink, connectivity=4)  # the ink and the outside, then eyes
+    eyes = (sizes[2:, cv2.CC_STAT_AREA] >= SMALLEST_EYE).sum()
+    thickness = 2 * cv2.distanceTransform(ink, cv2.DIST_L2, 5).max()
+    return lines == 2 and eyes in EYES[label] and thickness <= THICKEST * np.ptp(np.where(ink.any(axis=1)))
+
+
+def legible_strokes(scans, labels):
+    """The strokes of the scans that a person can read, with ink where they are above 0, and their labels."""
+    strokes, kept = [], []
+    for scan, label in zip(scans, labels):
+        field = stroke(scan)
+        for threshold in THRESHOLDS:
+            if is_legible(np.uint8(field > threshold), label):
+                strokes.append(field - threshold)
+                kept.append(label)
+                break
+    return np.array(strokes), np.array(kept)
+
+
+def split_strokes(rng, count):
+    """Split the strokes 0..count-1 at random into those for training and, a fifth, for test."""
     order = rng.permutation(count)
     return order[count // 5:], order[:count // 5]
 
 
 def deal(rng, labels, scenes):
-    """The scans that each of `scenes` scenes shows, as indices into `labels`; all classes equally often."""
+    """The strokes that each of `scenes` scenes shows, as indices into `labels`; all classes equally often."""
     counts = rng.randint(DIGITS[0], DIGITS[1] + 1, scenes)
     order = rng.permutation(len(labels))
-    scans = [itertools.cycle(order[labels[order] == digit]) for digit in range(10)]
+    strokes = [itertools.cycle(order[labels[order] == digit]) for digit in range(10)]
     digits = rng.permutation(np.arange(counts.sum()) % 10)
-    return np.split(np.array([next(scans[digit]) for digit in digits]), np.cumsum(counts)[:-1])
+    return np.split(np.array([next(strokes[digit]) for digit in digits]), np.cumsum(counts)[:-1])
 
 
 def random_colours(rng, count):
@@ -94,20 +128,15 @@ def background(rng):
     return np.clip(image, 0, 255)
 
 
-def glyph(rng, scan, height):
-    """The 8 x 8 `scan` as a smooth pen stroke: opacity 0..1, cropped to the stroke and `height` pixels high."""
-    zoom = 12
-    stroke = cv2.resize(np.pad(scan / 16, 2).astype(np.float32), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    stroke = cv2.GaussianBlur(stroke, (0, 0), 0.35 * zoom)
-    stroke -= 0.6 * cv2.GaussianBlur(stroke, (0, 0), 1.5 * zoom)  # opens the eyes of 4, 6, 8 and 9
-    centre = stroke.shape[0] / 2
+def glyph(rng, field, height):
+    """One of `legible_strokes` as opacity 0..1, turned a little, cropped to the ink and `height` pixels high."""
+    centre = len(field) / 2
     turn = cv2.getRotationMatrix2D((centre, centre), rng.uniform(-20, 20), 1)
-    stroke = cv2.warpAffine(stroke, turn, stroke.shape)
-    stroke = np.clip((stroke - rng.uniform(0.24, 0.31)) * zoom + 0.5, 0, 1)
-    rows, columns = np.where(stroke.max(1) > 0.5)[0], np.where(stroke.max(0) > 0.5)[0]
-    stroke = stroke[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    width = stroke.shape[1] * height / stroke.shape[0] * rng.uniform(0.85, 1.15)
-    return cv2.resize(stroke, (int(round(width)), height), interpolation=cv2.INTER_AREA)
+    opacity = np.clip(cv2.warpAffine(field, turn, field.shape, borderValue=-1) * ZOOM + 0.5, 0, 1)
+    rows, columns = np.where(opacity.max(1) > 0.5)[0], np.where(opacity.max(0) > 0.5)[0]
+    opacity = opacity[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    width = opacity.shape[1] * height / opacity.shape[0] * rng.uniform(0.85, 1.15)
+    return cv2.resize(opacity, (int(round(width)), height), interpolation=cv2.INTER_AREA)
 
 
 def covered(boxes):
@@ -138,26 +167,26 @@ def ink(rng, under):
     lightness = [cv2.cvtColor((bgr[None] / 255).astype(np.float32), cv2.COLOR_BGR2LAB)[0, :, 0]
                  for bgr in (colours, under)]
     contrast = np.percentile(np.abs(np.subtract.outer(*lightness)), 2, axis=1)  # in units of 0 (black) .. 100 (white)
-    enough = contrast > 35
+    enough = contrast > 40
     return colours[np.argmax(enough) if enough.any() else np.argmax(contrast)]
 
 
-def scene(rng, scans, labels):
-    """Draw all `scans` (n, 8, 8) on one background.
+def scene(rng, strokes, labels):
+    """Draw all `strokes`, a few of `legible_strokes`, on one background.
 
     Returns the picture, uint8 (SIZE, SIZE, 3), BGR, and a list of (label, left, top, right, bottom), ends exclusive.
     """
     image = background(rng)
     boxes = []
-    for scan in scans:
+    for field in strokes:
         box = None
         while box is None:
-            stroke = glyph(rng, scan, rng.randint(HEIGHTS[0], HEIGHTS[1] + 1))
-            box = place(rng, stroke.shape, boxes)
+            mark = glyph(rng, field, rng.randint(HEIGHTS[0], HEIGHTS[1] + 1))
+            box = place(rng, mark.shape, boxes)
         boxes.append(box)
         left, top, right, bottom = box
         paper = image[top:bottom, left:right]
-        opacity = rng.uniform(0.85, 1) * stroke[..., None]
+        opacity = rng.uniform(0.85, 1) * mark[..., None]
         paper += opacity * (ink(rng, paper.reshape(-1, 3)[::7]) - paper)
     return image.round().astype(np.uint8), [(label,) + box for label, box in zip(labels, boxes)]
 
@@ -216,9 +245,9 @@ def write(path, content):
 
 
 def write_scene(task):
-    """Make one scene and write it into the folder VOC2007; task: the folder, its name, its seed, scans and labels."""
-    voc, name, seed, scans, labels = task
-    image, objects = scene(np.random.RandomState(seed), scans, labels)
+    """Make one scene and write it into the folder VOC2007; task: the folder, its name, its seed, strokes and labels."""
+    voc, name, seed, strokes, labels = task
+    image, objects = scene(np.random.RandomState(seed), strokes, labels)
     jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     write(os.path.join(voc, 'JPEGImages', name + '.jpg'), jpeg.tobytes())
     write(os.path.join(voc, 'Annotations', name + '.xml'), annotation(name, objects).encode())
@@ -230,16 +259,16 @@ def make(out, settings):
     for folder in ('JPEGImages', 'Annotations', os.path.join('ImageSets', 'Main')):
         os.makedirs(os.path.join(voc, folder), exist_ok=True)
     digits = load_digits()
+    strokes, labels = legible_strokes(digits.images, digits.target)
     rng = np.random.RandomState(settings['seed'])  # unlike default_rng, the same numbers in every NumPy version
     with tqdm(total=settings['train'] + settings['test'], desc='digits', unit='scene') as bar, \
             multiprocessing.get_context('fork').Pool(usable_cpus()) as pool:
-        for split, listing, part in zip(('train', 'test'), ('trainval', 'test'), split_scans(rng, len(digits.target))):
-            scans, labels = digits.images[part], digits.target[part]
+        for split, listing, part in zip(('train', 'test'), ('trainval', 'test'), split_strokes(rng, len(labels))):
             names = ['digits_%s_%05d' % (split, number) for number in range(1, settings[split] + 1)]
-            hands = deal(rng, labels, len(names))
+            hands = [part[hand] for hand in deal(rng, labels[part], len(names))]
             # A seed for each scene: if another OpenCV rounds a pixel differently, only that scene changes.
             seeds = rng.randint(2 ** 31, size=len(names))
-            tasks = ((voc, name, seed, scans[hand], labels[hand]) for name, hand, seed in zip(names, hands, seeds))
+            tasks = ((voc, name, seed, strokes[hand], labels[hand]) for name, hand, seed in zip(names, hands, seeds))
             for _ in pool.imap_unordered(write_scene, tasks, chunksize=16):
                 bar.update()
             write(os.path.join(voc, 'ImageSets', 'Main', listing + '.txt'), '\n'.join(names + ['']).encode())
