@@ -89,6 +89,29 @@ def test_the_digest_depends_on_files_sizes_and_boxes_but_not_on_folders_or_the_o
     assert len({same, *others}) == 1 + len(others)
 
 
+def test_scores_are_beside_the_labels_in_the_summary_and_in_the_digest(tmp_path):
+    def opened(folder, *scores):
+        boxes = [(BOX % ('cat', 1, 1, 9, 9)).replace('<bnd', score + '<bnd') for score in scores]
+        root = voc(tmp_path / folder, {'a': SIZE + ''.join(boxes), 'none': SIZE})
+        return open_val('voc', root, ['cat'], ['2007_train'])
+    scored = opened('scored', '<score>0.5</score>', '', '<score>0.25</score>')
+    assert scored.scores(0).tolist() == [0.5, 1, 0.25] and scored.scores(1).shape == (0,)
+    assert scored.label(0).tolist() == [[0, 0, 8, 8, 0, 0]] * 3 and not scored.difficult(0).any()
+    assert scored.summary().endswith('3 boxes; 2 boxes with scores below 1, which count in training only')
+    plain, ones = opened('plain', '', '', ''), opened('ones', '<score>1</score>', '', '<score>1.0</score>')
+    assert ones.digest() == plain.digest() and 'scores' not in ones.summary() and ones.scores(0).tolist() == [1] * 3
+    others = [scored.digest(), opened('other', '<score>0.5</score>', '', '<score>0.26</score>').digest()]
+    assert len({plain.digest(), *others}) == 3
+    images = open_val('coco', coco(tmp_path / 'coco', {1: 'a.jpg', 2: 'b.jpg'}, [box(1)]), splits=['instances_train'])
+    assert images.scores(0).tolist() == [1] and images.scores(1).shape == (0,)
+
+
+def test_the_digest_of_a_set_without_scores_stays_what_it_was(tmp_path):
+    # Checkpoints hold it: another digest would end their trainings.
+    root = voc(tmp_path, {'a': [('cat', 1, 1, 50, 50), ('dog', 2, 3, 40, 50)], 'b': SIZE})
+    assert open_train('voc', root, ['cat', 'dog'], ['2007_train']).digest() == '0f961967c4280b5f'
+
+
 @pytest.mark.parametrize('classes', [['cat', 'dog', 'Cat '], ['cat', '']])
 def test_classes_given_twice_or_empty(tmp_path, classes):
     root = voc(tmp_path, {'a': [('cat', 1, 1, 50, 50)]})

@@ -114,6 +114,31 @@ def test_batches_do_not_depend_on_the_number_of_workers(images, mosaic):
                if mine.shape == other.shape)
 
 
+@pytest.fixture
+def scored(squares, tmp_path):
+    """scored(score) -> the squares, with that score on every box."""
+    def opened(score):
+        root = tmp_path / str(score)
+        shutil.copytree(squares, root)
+        for path in (root / 'VOC2007/Annotations').iterdir():
+            path.write_text(path.read_text().replace('<bndbox>', '<score>%s</score><bndbox>' % score))
+        return VOCDetection(str(root), ['2007_trainval'], CLASSES)
+    return opened
+
+
+@pytest.mark.parametrize('mixup, mosaic', [(False, 0), (True, 0), (True, 0.5)])
+@pytest.mark.parametrize('score', [1, 0.5])
+def test_a_score_weighs_as_a_mixup_ratio_does_and_1_changes_nothing(images, scored, score, mixup, mosaic):
+    plain, weighed = batches_of(images, 0, mixup, mosaic=mosaic), batches_of(scored(score), 2, mixup, mosaic=mosaic)
+    assert len(plain) == len(weighed)
+    for one, other in zip(plain, weighed):
+        one[2][:, :, 6] *= score  # exact for these
+        for mine, theirs in zip(one, other):
+            assert mine.dtype == theirs.dtype
+            np.testing.assert_array_equal(mine, theirs)
+    assert mixup or {share for batch in weighed for share in batch[2][:, :, 6].ravel()} == {0, np.float32(score)}
+
+
 def test_mixup_reaches_the_workers_and_stops(images):
     sampler = TrainSampler(len(images), 2, [64], seed=1)
     loader = train_loader(images, sampler)

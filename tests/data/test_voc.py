@@ -120,7 +120,7 @@ def test_voc_malformed_annotation(tmp_path, xml):
     lambda xml: xml.replace('<size>', '<source><database a="b"/></source><size>')])
 def test_annotations_in_other_spellings_are_read_as_they_are_meant(tmp_path, change):
     path = write(tmp_path / 'a.xml', change('<annotation>%s%s</annotation>' % (SIZE, BOX % ('cat', 1, 1, 9, 9))))
-    assert read_annotation(path) == ('', [100, 80], [('cat', [1, 1, 9, 9], False)])
+    assert read_annotation(path) == ('', [100, 80], [('cat', [1, 1, 9, 9], False, 1)])
 
 
 @pytest.mark.parametrize('difficult, expected', [
@@ -134,6 +134,21 @@ def test_difficult_is_yes_or_no(tmp_path, difficult, expected):
             read_annotation(path)
     else:
         assert read_annotation(path).objects[0].difficult is expected
+
+
+@pytest.mark.parametrize('score, expected', [
+    ('<score>0.25</score>', 0.25), ('<score> 1e-3 </score>', 0.001), ('<score>1</score>', 1), ('<score/>', 1), ('', 1),
+    ('<score>0</score>', None), ('<score>-0.5</score>', None), ('<score>1.01</score>', None),
+    ('<score>nan</score>', None), ('<score>inf</score>', None), ('<score>0,5</score>', None),
+    ('<score>high</score>', None), ('<score><b>1</b></score>', None), ('<score>1</score><score>1</score>', None)])
+def test_a_score_is_more_than_0_and_at_most_1(tmp_path, score, expected):
+    box = BOX % ('cat', 1, 1, 9, 9)
+    path = write(tmp_path / 'a.xml', '<annotation>%s%s</annotation>' % (box, box.replace('<bnd', score + '<bnd')))
+    if expected is None:
+        with pytest.raises(UserError, match=r'a\.xml: <object> 2: .*score>'):
+            read_annotation(path)
+    else:
+        assert [item.score for item in read_annotation(path).objects] == [1, expected]
 
 
 BNDBOX = '<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>'

@@ -49,6 +49,7 @@ class LabelledImages:
         self._set_classes([clean_name(name) for name in classes])
         if '' in self._numbers or len(self._numbers) < len(self._classes):
             raise UserError('--classes %s: a name is empty or given twice (case does not count)' % ','.join(classes))
+        # A label's columns: those of `label`, and for VOC the score.
         self._paths, self._sizes, self._labels = [], [], []
         self._sources = {}  # what labels each image file
         self._notes, self._found = {}, collections.Counter()
@@ -176,11 +177,15 @@ class LabelledImages:
 
         Columns: xmin, ymin, xmax, ymax in pixels from 0, both ends inside the box; class number; for VOC, difficult.
         """
-        return self._labels[index].copy()
+        return self._labels[index][:, :6].copy()
 
     def difficult(self, index):
         """Which boxes of one image are marked difficult, bool (n,); COCO marks none."""
-        return (self._labels[index][:, 5:] > 0).any(axis=1)
+        return (self._labels[index][:, 5:6] > 0).any(axis=1)
+
+    def scores(self, index):
+        """How much each box of one image weighs in training, as a mixup ratio does: (n,), 0..1; for COCO 1."""
+        return self._labels[index][:, 6:].prod(axis=1)
 
     def image_path(self, index):
         """The file of one image."""
@@ -210,11 +215,13 @@ class LabelledImages:
         return [pair for pair in self._found.most_common() if class_key(pair[0]) not in self._numbers]
 
     def digest(self):
-        """A text that depends on file names, sizes and boxes with the names of their classes, and on nothing else.
+        """A text that depends on file names, sizes and boxes with their scores and classes' names, and on nothing else.
 
         Not on the folder, nor on the order and spelling of `classes`, which can be compared for themselves.
         """
         labels = np.concatenate(self._labels)
+        if (labels[:, 6:] == 1).all():  # as without scores
+            labels = labels[:, :6]
         numbers, used = np.unique(labels[:, 4], return_inverse=True)
         keys = [class_key(self.classes[int(number)]) for number in numbers]
         labels[:, 4] = np.argsort(np.argsort(keys))[used]
@@ -239,6 +246,9 @@ class LabelledImages:
                                    ' (%d without objects)' % empty if empty else '',
                                    _count(sum(map(len, self._labels)), 'box'))]
         parts += self._account()
+        weighed = sum(int((self.scores(index) < 1).sum()) for index in range(len(self)))
+        if weighed:
+            parts.append('%s with scores below 1, which count in training only' % _count(weighed, 'box'))
         used = set(np.concatenate(self._labels)[:, 4])
         unused = [name for number, name in enumerate(self.classes) if number not in used]
         if unused:
@@ -291,6 +301,16 @@ def flag(value):
     if value in (True, '1', 'true', 'yes'):
         return True
     raise ValueError('neither yes nor no')
+
+
+def weight(value):
+    """The number more than 0 and at most 1 that a text gives; nothing is 1."""
+    if not value.strip():
+        return 1.
+    number, = numbers([value])
+    if not 0 < number <= 1:
+        raise ValueError('outside 0..1')
+    return number
 
 
 def annotated_size(width, height):

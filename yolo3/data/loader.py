@@ -79,12 +79,12 @@ class TrainSamples:
         return index if self.images.image_path(index) in self._unreadable else -1
 
     def _read(self, index, ratio):
-        """The image `index`, or the next readable one, and its label with `ratio` as the last column."""
+        """The image `index`, or the next readable one, and its label with the column `ratio` times score."""
         for number in range(index, index + len(self.images)):
             number %= len(self.images)
             if self.images.image_path(number) not in self._unreadable:
-                label = self.images.label(number)
-                return self.images.image_file(number), np.hstack((label, np.full((len(label), 1), ratio)))
+                weights = ratio * self.images.scores(number)
+                return self.images.image_file(number), np.column_stack((self.images.label(number), weights))
         raise UserError('no image of the training set can be read')
 
     def name(self, spec):

@@ -18,13 +18,14 @@ def sparse_targets(boxes, ids, ratios, size, anchors, multi_anchor=1):
     """The targets of one image of `size` x `size` pixels, for those of its predictions that have an object.
 
     There are N predictions, the sum of (size / stride)^2 * 3 over the strides 32, 16 and 8, in this order.
-    boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup. M may be 0.
+    boxes: (M, 4) corners in pixels; ids: (M,) classes; ratios: (M,) mixup ratios, 1 without mixup,
+    times the boxes' scores. M may be 0.
     anchors: in the form of ANCHORS in `anchors`. A box belongs to the one anchor of all nine that its shape overlaps
     most, in the cell of its centre (YOLOv3 section 2.1), and to those that it overlaps more than `multi_anchor`, an
     IoU. If two boxes meet there, the one that has its best anchor counts, else the later one.
     Returns (K, 12) float32, K >= 1: the number of the prediction, 0..N-1; the centre x and y, in cells from the corner
     of its cell; the logs of width and height over the anchor's; the weight, 2 minus the share of the image that the box
-    covers; objectness, which is the mixup ratio; class; the box. Without objects: BACKGROUND.
+    covers; objectness, which is the ratio; class; the box. Without objects: BACKGROUND.
     """
     if not len(boxes):
         return BACKGROUND

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from yolo3.cli import UserError
 from yolo3.data.images import EXTENSIONS, BadImage
-from yolo3.data.labelled import UNCERTAIN, LabelledImages, annotated_size, clean_name, flag, numbers
+from yolo3.data.labelled import UNCERTAIN, LabelledImages, annotated_size, clean_name, flag, numbers, weight
 from yolo3.files import open_input
 
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
@@ -28,6 +28,7 @@ class Object(NamedTuple):
     name: str
     corners: list  # [xmin, ymin, xmax, ymax]: pixels counted from 1, both ends inside the box
     difficult: bool
+    score: float = 1.  # more than 0, at most 1: how much it weighs in training
 
 
 def read_annotation(path):
@@ -66,9 +67,14 @@ def _object(item):
         raise ValueError('its <bndbox> has %s, not four numbers' % corners)
     difficult = _text(item, 'difficult', '')
     try:
-        return Object(name, corners, flag(difficult))
+        difficult = flag(difficult)
     except UNCERTAIN:
         raise ValueError('<difficult> is %s, not 0 or 1' % difficult)
+    score = _text(item, 'score', '')
+    try:
+        return Object(name, corners, difficult, weight(score))
+    except UNCERTAIN:
+        raise ValueError('<score> is %s, not more than 0 and at most 1' % score)
 
 
 def _only(element, tag, optional=False):
@@ -173,8 +179,9 @@ class VOCImages(LabelledImages):
         if self._is_listed(image, path):
             return
         size = self._sound(image, annotation.size)
-        boxes = [(item.name, '', [side - 1 for side in item.corners], item.difficult) for item in annotation.objects]
-        self._add(image, size, self._usable(path, size, boxes, 6), skip)
+        boxes = [(item.name, '', [side - 1 for side in item.corners], item.difficult, item.score)
+                 for item in annotation.objects]
+        self._add(image, size, self._usable(path, size, boxes, 7), skip)
 
     def _picture(self, folder, stem, filename, pictures):
         """The path of an annotation's image: its <filename>, else the file with the annotation's own name."""
