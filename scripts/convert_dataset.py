@@ -1,16 +1,9 @@
 """Convert YOLO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
-import collections
-import contextlib
 import json
 import math
 import os
-import pathlib
-import re
 import shlex
-import shutil
 import sys
-import tempfile
-import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
@@ -25,12 +18,10 @@ from tqdm import tqdm
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
 from yolo3.data.images import EXTENSIONS, ImageFile
 from yolo3.data.labelled import annotated_size, class_key, clean_name
-from yolo3.data.voc import read_annotation
-from yolo3.files import open_input, walk
+from yolo3.data.voc import Object, read_annotation
+from yolo3.data.voc_writer import VOCWriter, check_names, whole
+from yolo3.files import files_below, open_input
 
-# What XML in UTF-8 cannot hold: control characters, and those of a name in another encoding. A split file in UTF-8 may
-# not begin with the last one.
-UNSTORABLE = '[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff'
 SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
 
 
@@ -66,7 +57,7 @@ def parse_args(argv=None):
     return args
 
 
-# ---- Readers: a label file -> (size or None, [(class name, difficult, corners)]), the corners as in VOC's XML
+# ---- Readers: a label file -> (size or None, [Object])
 
 def read_yolo(path, size, names, note):
     """YOLO's lines 'class cx cy w h', shares of the width and height of an image of `size` pixels."""
@@ -88,7 +79,8 @@ def read_yolo(path, size, names, note):
             note('boxes of an unknown class', path)
         else:
             edges = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
-            boxes.append((names[number], False, to_voc([edge * side for edge, side in zip(edges, size * 2)], size)))
+            corners = to_voc([edge * side for edge, side in zip(edges, size * 2)], size)
+            boxes.append(Object(names[number], corners, False))
     return None, boxes
 
 
@@ -107,7 +99,8 @@ def read_labelme(path, size, note):
                 note('shapes without a label', path)
                 continue
             (left, top), (right, bottom) = [ends(np.array(shape['points'], float), 0) for ends in (np.min, np.max)]
-            boxes.append((clean_name(shape['label']), False, to_voc([left, top, right, bottom], annotated)))
+            corners = to_voc([left, top, right, bottom], annotated)
+            boxes.append(Object(clean_name(shape['label']), corners, False))
     except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise BadLabels('label files that are not Labelme JSON')
     return annotated, boxes
@@ -119,7 +112,7 @@ def read_labelimg(path):
         annotation = read_annotation(path)
     except UserError:
         raise BadLabels('label files that are not VOC XML')
-    return annotation.size, [(item.name, item.difficult, item.corners) for item in annotation.objects]
+    return annotation.size, annotation.objects
 
 
 def to_voc(edges, size):
@@ -132,10 +125,7 @@ def to_voc(edges, size):
 
 def find(source):
     """The images below `source`, sorted, each with its label file or None; and the label files without an image."""
-    try:
-        paths = sorted(walk(source))
-    except OSError as error:
-        raise UserError('cannot read folder %s: %s' % (error.filename, error.strerror))
+    paths = files_below(source)
     known, pairs = set(paths), []
     for path in paths:
         stem, extension = os.path.splitext(path)
@@ -175,18 +165,8 @@ def class_names(source):
     return []
 
 
-def check_names(names, source):
-    """Raise UserError unless the class `names` found in `source` can be written, and given to --classes of training."""
-    for name, number in collections.Counter(map(class_key, names)).items():
-        why = ('empty' if not name else 'there %d times (case does not count)' % number if number > 1 else
-               'with a control character' if re.search(UNSTORABLE, name) else
-               'with a comma, at which --classes splits names' if ',' in name else '')
-        if why:
-            raise UserError("%s: the class name '%s' is %s: rename it" % (source, name, why))
-
-
 def read(source, classes):
-    """All of `source`: [(image path, size, boxes as the readers give them)], class names, {what is wrong: files}."""
+    """All of `source`: [(image path, size, [Object])], class names, {what is wrong: files}."""
     pairs, lone = find(source)
     yolo = any(label and label.endswith('.txt') for _, label in pairs)
     names = list(map(clean_name, classes)) or (class_names(source) if yolo else [])
@@ -213,13 +193,14 @@ def read(source, classes):
             note(str(error), label or path)
             continue
         boxes = []
-        for name, difficult, corners in found:
-            if names and class_key(name) not in spellings:
+        for item in found:
+            corners, key = item.corners, class_key(item.name)
+            if names and key not in spellings:
                 note('boxes of an unknown class', label)
             elif not (math.isfinite(sum(corners)) and corners[0] < corners[2] and corners[1] < corners[3]):
                 note('boxes of no size', label)
             else:
-                boxes.append((spellings.setdefault(class_key(name), name), difficult, corners))
+                boxes.append(item._replace(name=spellings.setdefault(key, item.name)))
         images.append((path, size or [image.width, image.height], boxes))
     names = names or sorted(spellings.values())
     check_names(names, source)
@@ -237,69 +218,15 @@ def read_labels(label, size, names, note):
 
 # ---- Writing
 
-def annotation(filename, size, boxes):
-    """The VOC XML of one image."""
-    root = ElementTree.Element('annotation')
-
-    def add(parent, tag, text=None):
-        element = ElementTree.SubElement(parent, tag)
-        element.text = text
-        return element
-    add(root, 'filename', filename)
-    element = add(root, 'size')
-    for tag, number in zip(('width', 'height', 'depth'), size + [3]):
-        add(element, tag, '%d' % number)
-    for name, difficult, corners in boxes:
-        item = add(root, 'object')
-        add(item, 'name', name)
-        add(item, 'difficult', str(int(difficult)))
-        element = add(item, 'bndbox')
-        for tag, side in zip(('xmin', 'ymin', 'xmax', 'ymax'), corners):
-            add(element, tag, ('%.2f' % side).rstrip('0').rstrip('.'))
-    return ElementTree.tostring(root, 'utf-8')
-
-
-@contextlib.contextmanager
-def whole(out):
-    """Yield a new folder; when the block ends well, its VOC2007 becomes that of `out`. Otherwise nothing is left."""
-    with contextlib.ExitStack() as undo:
-        for folder in reversed([out, *out.parents]):
-            if not folder.is_dir():
-                folder.mkdir()
-                undo.callback(folder.rmdir)
-        with tempfile.TemporaryDirectory(prefix='.convert-', dir=str(out)) as temporary:
-            yield temporary
-            os.sync()  # the folder's new name says that all is there, so all must be on disk before it
-            os.rename(os.path.join(temporary, 'VOC2007'), str(out / 'VOC2007'))
-        undo.pop_all()
-
-
-def write(out, images, test_share, seed, link):
-    """Write `images` to the folder `out`. Returns the name, the number of images and of boxes of each split."""
-    voc = os.path.join(out, 'VOC2007')
-    for folder in 'JPEGImages', 'Annotations', os.path.join('ImageSets', 'Main'):
-        os.makedirs(os.path.join(voc, folder))
-    stems, taken = [], set()
-    for path, size, boxes in tqdm(images, desc='images', unit='image', disable=None):
-        base, extension = os.path.splitext(os.path.basename(path))
-        # A backslash, too: readers take <filename> for a path of Windows.
-        name = stem = re.sub(UNSTORABLE + r'|\\', '_', clean_name(base)) or '_'
-        number = 1
-        while stem.casefold() in taken:
-            number += 1
-            stem = '%s_%d' % (name, number)
-        taken.add(stem.casefold())
-        stems.append(stem)
-        target = os.path.join(voc, 'JPEGImages', stem + extension)
-        os.link(os.path.realpath(path), target) if link else shutil.copyfile(path, target)
-        with open(os.path.join(voc, 'Annotations', stem + '.xml'), 'wb') as file:
-            file.write(annotation(stem + extension, size, boxes))
+def write(voc, images, test_share, seed, link):
+    """Write `images` into the new folder `voc`. Returns the name, the number of images and of boxes of each split."""
+    writer = VOCWriter(voc, link)
+    stems = [writer.add(*image) for image in tqdm(images, desc='images', unit='image', disable=None)]
     order = np.random.RandomState(seed).permutation(len(images))
     tests = min(max(1, round(len(images) * test_share)), len(images) - 1)
     splits = []
     for name, numbers in ('trainval', order[tests:]), ('test', order[:tests]):
-        with open(os.path.join(voc, 'ImageSets', 'Main', name + '.txt'), 'w', encoding='utf-8') as file:
-            file.writelines(stems[number] + '\n' for number in sorted(numbers))
+        writer.split(name, [stems[number] for number in sorted(numbers)])
         splits.append(('2007_' + name, len(numbers), sum(len(images[number][2]) for number in numbers)))
     return splits
 
@@ -313,7 +240,7 @@ def main(argv=None):
         raise UserError('%s: needs at least two labelled images and a box among them%s' % (
             args.source, '; '.join([''] + wrong)))
     try:
-        with whole(pathlib.Path(args.out).resolve()) as folder:
+        with whole(os.path.join(args.out, 'VOC2007')) as folder:
             splits = write(folder, images, args.test_share, args.seed, args.link)
     except OSError as error:
         raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))

@@ -46,6 +46,14 @@ def walk(folder):
         yield from (os.path.join(parent, name) for name in sorted(names))
 
 
+def files_below(folder):
+    """The paths of all files below `folder`, sorted; see `walk`. Raises UserError."""
+    try:
+        return sorted(walk(folder))
+    except OSError as error:
+        raise UserError('cannot read folder %s: %s' % (error.filename, error.strerror))
+
+
 def check_output(flag, path, used=(), kinds=('.json',), begins=''):
     """Check, before the work, the file `path` that `flag` has the command write; '' is none. Raises UserError.
 
