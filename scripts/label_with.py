@@ -76,7 +76,7 @@ def check_place(folder, args, paths):
         raise UserError('--out %s: it has %s already: name another --split, or remove that folder'
                         % (args.out, os.path.basename(folder)))
     inputs = {os.path.realpath(name) for name in args.images if os.path.isdir(name)}
-    for used in sorted(inputs.union(map(os.path.dirname, map(os.path.realpath, paths)))):
+    for used in sorted(inputs.union(os.path.realpath(os.path.dirname(path)) for path in paths)):
         if os.path.realpath(folder).startswith(os.path.join(used, '')):
             raise UserError('--out %s: is in %s, which holds the images: name another folder' % (args.out, used))
 
