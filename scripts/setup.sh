@@ -122,7 +122,7 @@ case $set in
     *) other=mxnet-cu112 name=CPU size='220 MB' ;;
 esac
 todo='' compile=''
-lists=(requirements/common.txt "$set" ${dev:+"$dev" requirements/deploy.txt})
+lists=(requirements/common.txt "$set" ${dev:+"$dev" requirements/deploy.txt requirements/convert.txt})
 for list in "${lists[@]}"; do
     cmp -s "$list" ".venv/installed/${list##*/}" || todo=yes
 done
