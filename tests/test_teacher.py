@@ -1,6 +1,5 @@
 """What a teacher predicts and what is learned from it: on any device, from any kind of file, and after a resume."""
 import argparse
-import functools
 import os
 import re
 import signal
@@ -23,7 +22,7 @@ from yolo3.data.targets import BACKGROUND
 from yolo3.loss import DetectionLoss, distillation
 from yolo3.teacher import Teacher, columns
 
-KNOWN = ['Blue', 'cat', 'RED']  # the teacher's classes; the student's are red and blue
+KNOWN = ['cat', 'Blue', 'RED']  # the teacher's classes; the student's are red and blue
 
 
 @pytest.fixture(scope='module')
@@ -146,11 +145,13 @@ def test_it_predicts_what_gluoncv_decodes(files):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', zoo.DARKNETS)
-def test_darknet_predicts_what_gluoncv_decodes(name, tmp_path, monkeypatch):
+def test_darknet_predicts_what_gluoncv_decodes(tmp_path, monkeypatch):
+    name = 'yolo3_darknet53_coco'
     net = gluoncv_zoo('darknet53', zoo.DARKNETS[name])
     net.initialize()
     net(mx.nd.zeros((1, 3, 64, 64)))
+    for output in net.yolo_outputs:
+        output.prediction.weight.data()[:] *= 0.01  # random weights make large numbers
     net.save_parameters(str(tmp_path / 'darknet.params'))
     monkeypatch.setattr(zoo, 'detector_file', lambda asked: str(tmp_path / 'darknet.params') * (asked == name))
     check_predictions(taught_by(name, zoo.DARKNETS[name])(pictures()), net, pictures())
@@ -165,17 +166,10 @@ def test_onnx_files_predict_the_same(files, variant):
 
 
 def test_classes_are_chosen_by_name(files):
-    assert columns(KNOWN, ['red', 'blue']) == [0, 1, 2, 3, 4, 7, 5]
+    assert columns(KNOWN, ['red', 'blue']) == [0, 1, 2, 3, 4, 7, 6]
     whole, part = [taught_by(files / 'net.params', classes)(pictures()).asnumpy()
                    for classes in (KNOWN, ('red', 'blue'))]
-    np.testing.assert_array_equal(part, whole[..., [0, 1, 2, 3, 4, 7, 5]])
-
-
-def test_it_predicts_as_in_inference_while_recording(files):
-    expected = taught_by(files / 'net.params')(pictures()).asnumpy()
-    again = taught_by(files / 'net.params')
-    for _ in range(2):  # no statistics are kept
-        np.testing.assert_array_equal(again(pictures()).asnumpy(), expected)
+    np.testing.assert_array_equal(part, whole[..., [0, 1, 2, 3, 4, 7, 6]])
 
 
 # ---- In training
@@ -184,23 +178,45 @@ def apart(ours, theirs):
     return np.sqrt(sum(((ours[name] - theirs[name]) ** 2).sum() for name in ours))
 
 
-@pytest.mark.parametrize('file, devices, parts', [('net.params', 2, 1), ('heads.onnx', 2, 1),
-                                                  slow('net.params', 2, 2), slow('net.params', 1, 2)])
-def test_devices_and_parts_give_the_same_weights(squares, files, file, devices, parts):
-    def taught(count, accumulate, path=None):
-        places = [mx.cpu(number) for number in range(count)]
-        step = functools.partial(training.train_step, teacher=path and taught_by(path, devices=places))
+@pytest.fixture(scope='module')
+def stepped(squares, files):
+    """stepped(file, devices, parts) -> the weights after two steps of 8 images, without a teacher if `file` is None."""
+    def weights_after(file, devices=1, parts=1):
+        places, real = [mx.cpu(number) for number in range(devices)], training.train_step
+        teacher = taught_by(files / file, devices=places) if file else None
+
+        def step(net, batch, *rest):
+            seen = []
+
+            def watched(images):
+                seen.append(images.asnumpy())
+                return teacher(images)
+            real(net, batch, *rest, watched if teacher else None)
+            np.testing.assert_array_equal(np.concatenate(seen or [batch.images.asnumpy()]), batch.images.asnumpy())
         with mock.patch.object(training, 'train_step', step):
-            return steps(squares, flags(places, accumulate), 8, 2)[1]
-    whole, alone = taught(1, 1, files / 'net.params'), taught(1, 1)
-    split = taught(devices, parts, files / file)
-    assert apart(split, whole) < 1e-3 * apart(alone, whole) and apart(alone, whole) > 0
+            return steps(squares, flags(places, parts), 8, 2)[1]
+    return weights_after
+
+
+@pytest.fixture(scope='module')
+def whole(stepped):
+    """Those by the .params file on one device, and how far they are from those without a teacher."""
+    learned = stepped('net.params')
+    return learned, apart(learned, stepped(None))
+
+
+@pytest.mark.parametrize('file, devices, parts', [('net.params', 2, 1), slow('net.params', 2, 2),
+                                                  slow('net.params', 1, 2), ('heads.onnx', 1, 1),
+                                                  slow('heads.onnx', 2, 2)])
+def test_devices_parts_and_files_give_the_same_weights(stepped, whole, file, devices, parts):
+    learned, moved = whole
+    assert apart(stepped(file, devices, parts), learned) < 1e-3 * moved and moved > 0
 
 
 @pytest.mark.parametrize('ema', [0.9, slow(0)])
 def test_a_resumed_training_is_the_straight_one(squares, files, run, tmp_path, ema):
     real, states = training.train_step, []
-    for stop in None, 3:  # of 6 steps
+    for stop in None, 2:  # of 3 steps
         calls, folder = [], tmp_path / str(stop)
 
         def step(net, batch, trainer, args, group, teacher):
@@ -210,12 +226,12 @@ def test_a_resumed_training_is_the_straight_one(squares, files, run, tmp_path, e
             return real(net, batch, trainer, args, group, teacher)
         with mock.patch.object(training, 'train_step', step):
             for code in (130, 0) if stop else (0,):
-                done = run(SCRIPT, '--dataset-root', squares, *TINY, '--epochs', 3, '--num-samples', 8, '-j', 0,
-                           '--ema', ema, '--resume', 'auto', '--teacher', files / 'net.params', '--save-prefix',
-                           '%s/' % folder)
+                done = run(SCRIPT, '--dataset-root', squares, *TINY, '--epochs', 1, '--num-samples', 12, '-j', 0,
+                           '--save-interval', 0, '--ema', ema, '--resume', 'auto', '--teacher',
+                           files / 'net.params', '--save-prefix', '%s/' % folder)
                 assert done.returncode == code, done.stderr
                 assert 'learning from' in done.stderr
-        assert all(calls) and len(calls) == (7 if stop else 6)
+        assert all(calls) and len(calls) == (4 if stop else 3)
         with np.load(str(folder / 'yolo3_mobilenet0_25_voc_last.npz')) as file:
             states.append({name: file[name] for name in file.files})
     assert_same(*states)
