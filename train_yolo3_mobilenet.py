@@ -39,6 +39,7 @@ from yolo3.loss import BOX_LOSSES, DetectionLoss, set_loss
 from yolo3.resume import begin, resumable
 from yolo3.run import Run, require_agreement
 from yolo3.sidecar import network_name
+from yolo3.teacher import Teacher
 
 logger = logging.getLogger('yolo3')
 
@@ -89,6 +90,8 @@ def parse_args(argv=None):
         'its shape overlaps more than this. Default: 1, only the best')
     add('--objectness-prior', type=below_one, default=0, metavar='P', help='the probability of an object that a head '
         'from random weights starts from, 0.01 or so. Default: 0, 0.5 or so by chance')
+    add('--teacher', default='', metavar='FILE', help='a detector to learn from too (distillation): .params, .onnx '
+        "exported with --heads, or of GluonCV's zoo, such as yolo3_darknet53_coco")
     # Optimization
     add('--batch-size', type=positive, default=64, help='images a step, over all devices')
     add('--accumulate', type=positive, default=1, help='compute each batch in this many parts, for small GPUs')
@@ -237,11 +240,12 @@ def build_trainer(args, net, backend):
     return trainer
 
 
-def train_step(net, batch, trainer, args, group):
+def train_step(net, batch, trainer, args, group, teacher=None):
     """One step of SGD on a Batch, in args.accumulate parts, over args.devices and the processes of `group`.
 
-    Returns the losses of this process's images, (4, b), and over all processes the sums of the losses and the number of
-    images, (5,). If one is not finite, weights, momentum and batch norm's statistics stay as they were.
+    teacher: a Teacher to learn from too. Returns the losses of this process's images, (4, b), and over all processes
+    the sums of the losses and the number of images, (5,). If one is not finite, weights, momentum and batch norm's
+    statistics stay as they were.
     """
     losses = []
     with network.rollback(net) as commit:
@@ -250,7 +254,8 @@ def train_step(net, batch, trainer, args, group):
         arrays = batch.images, batch.boxes, batch.targets
         for part in zip(*[gluon.utils.split_data(array, args.accumulate, even_split=False) for array in arrays]):
             shares = zip(*[gluon.utils.split_and_load(array, args.devices, even_split=False) for array in part])
-            inputs = [(normalize(images), boxes, targets) for images, boxes, targets in shares]
+            inputs = [(normalize(images), boxes, targets, *([teacher(images)] if teacher else []))
+                      for images, boxes, targets in shares]
             with autograd.record():
                 outputs = [net(*each) for each in inputs]  # a device's four losses, (b,) each
                 totals = [sum(output) for output in outputs]
@@ -291,6 +296,7 @@ def main(argv=None):
 
         net = build_network(args, state)
         ema = Ema(args, state, net)
+        teacher = Teacher(args, state) if args.teacher else None
         trainer = build_trainer(args, net, group.backend)
         metric = metrics.make_metric(metrics.default_metric(args.dataset), val_set)
 
@@ -301,7 +307,7 @@ def main(argv=None):
                 for batch in log.watch(loader):
                     lr = learning_rate(args, epoch + run.batch_in_epoch / run.batches_in_epoch)
                     trainer.set_learning_rate(lr)
-                    losses, totals = train_step(net, batch, trainer, args, group)
+                    losses, totals = train_step(net, batch, trainer, args, group, teacher)
                     if np.isfinite(totals).all():  # else the step was left out
                         ema.update()
                     log.update(batch, losses, totals, lr)

@@ -19,7 +19,8 @@ TINY = 1e-6  # against divisions by 0
 def set_loss(net, loss):
     """Have GluonCV's YOLOV3 `net`, while it records, return the losses that the DetectionLoss `loss` makes.
 
-    `net` then takes the images (B, 3, H, W), and the boxes and targets of a Batch.
+    `net` then takes the images (B, 3, H, W), and the boxes and targets of a Batch; and, to learn from a teacher, what
+    it predicts for them: see Teacher.
     """
     net._target_generator = _Unchanged(len(net.classes), IGNORED_IOU)
     net._loss = loss
@@ -47,9 +48,10 @@ class DetectionLoss(gluoncv.loss.YOLOV3Loss):
         self._num_class = num_class
         self._smoothing = min(1 / num_class, MOST_SMOOTHING) if label_smooth else 0
 
-    def hybrid_forward(self, F, objectness, centers, scales, classes, found, boxes, targets):
+    def hybrid_forward(self, F, objectness, centers, scales, classes, found, boxes, targets, *taught):
         """What GluonCV's network gives: objectness (B, N, 1), centers and scales (B, N, 2) and classes
         (B, N, num_class), before sigmoid and exp; found (B, N, 4), the boxes that follow. boxes, targets: see Batch.
+        taught: nothing, or what a Teacher predicts; each loss then has its term of `distillation` added.
         """
         numbers, true_centers, true_scales, weights, ratios, ids, true_boxes = [
             targets.slice_axis(axis=2, begin=begin, end=end) for begin, end in COLUMNS]
@@ -75,12 +77,40 @@ class DetectionLoss(gluoncv.loss.YOLOV3Loss):
                   F.broadcast_mul(center_loss, weights * share),
                   F.broadcast_mul(scale_loss, weights * share),
                   F.broadcast_mul(cross_entropy(F, own(classes), labels), share))
-        return [loss.sum(axis=(1, 2)) for loss in losses]
+        losses = [loss.sum(axis=(1, 2)) for loss in losses]
+        for each in taught:
+            terms = distillation(F, objectness, centers, scales, classes, each)
+            losses = [loss + term.sum(axis=(1, 2)) for loss, term in zip(losses, terms)]
+        return losses
 
 
 def cross_entropy(F, logits, labels):
     """The binary cross-entropy of sigmoid(logits) with `labels`, 0..1, one by one."""
     return F.relu(logits) - logits * labels + F.Activation(-F.abs(logits), act_type='softrelu')
+
+
+def distillation(F, objectness, centers, scales, classes, taught):
+    """Four losses that teach the predictions what a teacher predicts: as the ground truth's, of every prediction.
+
+    The first five: see DetectionLoss.hybrid_forward; taught (B, N, 5 + num_class): see Teacher. Objectness is to be the
+    teacher's; all else is weighted by the teacher's objectness, so that its background, nearly all of its predictions,
+    teaches only that (Mehta and Ozturk 2018, Object detection at 200 frames per second). They are terms as in
+    PaddleDetection's DistillYOLOv3Loss, except that objectness there is to be 1 or 0, whichever is nearer to the
+    teacher's: as a probability it says more, and a student equal to its teacher learns nothing.
+    The scale: sums over an image, like the ground truth's losses, which they are added to with a weight of 1. So a
+    prediction's objectness has two judges of equal weight; and as the teacher's objectness adds up to a few for each
+    object, boxes and classes weigh about as much as by the ground truth. (PaddleDetection adds 1000 times the mean over
+    each stride: 2.0, 0.5 and 0.1 times the sum for strides 32, 16 and 8 at 416 pixels, the classes' mean by as many
+    again less.)
+    """
+    true_centers, true_scales, true_objectness, true_classes = [
+        taught.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 2), (2, 4), (4, 5), (5, None))]
+    weight = F.sigmoid(true_objectness)
+    centers, scales, classes = [F.cast(predictions, 'float32') for predictions in (centers, scales, classes)]
+    return (cross_entropy(F, objectness, weight),
+            F.broadcast_mul(cross_entropy(F, centers, F.sigmoid(true_centers)), weight),
+            F.broadcast_mul(F.abs(scales - true_scales), weight),
+            F.broadcast_mul(cross_entropy(F, classes, F.sigmoid(true_classes)), weight))
 
 
 def ciou(F, found, boxes):

@@ -18,12 +18,13 @@ CLASSES = {'voc': list(VOC_CLASSES), 'coco': list(gluoncv.data.COCODetection.CLA
 DETECTORS = {'yolo3_mobilenet1.0_%s' % dataset: {'network': 'mobilenet1_0', 'classes': CLASSES[dataset],
                                                  'data_shape': 416, 'dataset': dataset, 'anchors': ANCHORS}
              for dataset in CLASSES}
+DARKNETS = {'yolo3_darknet53_%s' % dataset: CLASSES[dataset] for dataset in CLASSES}  # to learn from: see teacher.py
 PROBE_SECONDS = 20
 
 
 def detector_file(name):
-    """The .params file of a detector of GluonCV's zoo, a key of DETECTORS. Raises UserError as `download`."""
-    return download(name, 'give another store with --mirror URL, or a file with --params')
+    """The .params file of a detector of GluonCV's zoo, of DETECTORS or DARKNETS. Raises UserError as `download`."""
+    return download(name, 'give another store with --mirror URL, or a file of your own')
 
 
 def backbone_file(network, path='', pretrained_base=True):

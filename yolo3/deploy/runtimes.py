@@ -22,28 +22,58 @@ BACKENDS = ('onnxruntime', 'openvino')
 OUTPUTS = ['boxes', 'scores', 'classes']
 
 
-class ONNXDetector:
-    """The detector in a file of scripts/export_onnx.py, behind the interface of `yolo3.detector`.
+class Exported:
+    """A file of scripts/export_onnx.py, open. Raises UserError.
 
-    path: the file. backend: one of BACKENDS, '' the first. score_floor: boxes that score less, 0..1, take no part in
-    NMS. Raises UserError.
+    path: the file. backend: one of BACKENDS, '' the first. `info`: as in `yolo3.detector`. `shapes`: {output: its
+    shape, a list in which only the fixed dimensions are numbers}.
     """
 
-    def __init__(self, path, backend='', score_floor=SCORE_FLOOR):
+    def __init__(self, path, backend=''):
+        self._path = path
         opener = {'onnxruntime': _onnxruntime, 'openvino': _openvino}[backend or BACKENDS[0]]
         try:
             require_regular(path)
-            self._compute, metadata, input_type, shapes = opener(path)
+            self._compute, metadata, input_type, self.shapes = opener(path)
             self.info = facts(metadata)
         except ImportError as error:
-            raise UserError('--backend: Python has no module %s here: pip install -r requirements/deploy.txt'
-                            % error.name)
+            raise UserError('%s: Python has no module %s here: pip install -r requirements/deploy.txt'
+                            % (path, error.name))
         except FileNotFoundError:
             raise UserError('no such .onnx file: %s' % path)
         except UserError:
             raise
         except Exception as error:  # the runtimes raise their own errors
             raise UserError('%s is not a readable file of scripts/export_onnx.py: %s' % (path, reason(error)))
+        self._takes_bytes = input_type in ('tensor(uint8)', 'u8')
+        self._mean, self._std = [np.float32(self.info[key]).reshape(3, 1, 1) for key in ('mean', 'std')]
+
+    def prepare(self, images):
+        """The file's input for `images`, (B, H, W, 3) uint8 RGB: themselves, or normalised, (B, 3, H, W) float32."""
+        if self._takes_bytes:
+            return images
+        inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype('float32')
+        inputs -= 255 * self._mean
+        inputs *= 1 / (255 * self._std)
+        return inputs
+
+    def run(self, inputs, names):
+        """The outputs `names`, a list of arrays, for `inputs` as `prepare` makes them. Raises UserError."""
+        try:
+            return self._compute(inputs, names)
+        except Exception as error:  # the runtimes raise their own errors
+            raise UserError('%s cannot take an input of shape %s: %s' % (self._path, inputs.shape, reason(error)))
+
+
+class ONNXDetector:
+    """The detector in a file of scripts/export_onnx.py, behind the interface of `yolo3.detector`.
+
+    path, backend: see Exported. score_floor: boxes that score less, 0..1, take no part in NMS. Raises UserError.
+    """
+
+    def __init__(self, path, backend='', score_floor=SCORE_FLOOR):
+        self._file = Exported(path, backend)
+        self.info, self.prepare, shapes = self._file.info, self._file.prepare, self._file.shapes
         if not shapes.keys() >= set(OUTPUTS):
             raise UserError('%s has raw outputs only: export it without --heads' % path)
         self._path, self._nms_inside = path, len(shapes['boxes']) == 2
@@ -54,8 +84,6 @@ class ONNXDetector:
             raise UserError('--nms-score-floor %g: %s has NMS inside, at %g: export it without --nms'
                             % (score_floor, path, SCORE_FLOOR))
         self._score_floor = score_floor
-        self._takes_bytes = input_type in ('tensor(uint8)', 'u8')
-        self._mean, self._std = [np.float32(self.info[key]).reshape(3, 1, 1) for key in ('mean', 'std')]
 
     def loaders(self, images, sizes, batch_size, num_workers):
         """See `yolo3.detector`."""
@@ -88,22 +116,10 @@ class ONNXDetector:
 
     def _run(self, inputs):
         """The file's boxes, scores and classes for `inputs`. Raises UserError if it cannot compute them."""
-        try:
-            outputs = self._compute(inputs)
-        except Exception as error:  # the runtimes raise their own errors
-            raise UserError('%s cannot take an input of shape %s: %s' % (self._path, inputs.shape, reason(error)))
+        outputs = self._file.run(inputs, OUTPUTS)
         if outputs[2].max(initial=0) >= len(self.info['classes']):
             raise UserError('%s finds more classes than its metadata names: export it again' % self._path)
         return outputs
-
-    def prepare(self, images):
-        """The file's input for `images`: themselves, or normalised, (B, 3, H, W) float32."""
-        if self._takes_bytes:
-            return images
-        inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype('float32')
-        inputs -= 255 * self._mean
-        inputs *= 1 / (255 * self._std)
-        return inputs
 
 
 def reason(error):
@@ -123,14 +139,14 @@ def facts(metadata):
 
 
 def _onnxruntime(path):
-    """What the file holds: a function of the input that gives boxes, scores, classes; a function of a metadata key;
-    the type of the input; {output: its shape, a list in which only the fixed dimensions are numbers}."""
+    """What the file holds: a function of the input and the names of outputs, which gives these; a function of a
+    metadata key; the type of the input; the shapes of Exported."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    return (lambda images: session.run(OUTPUTS, {'images': images}),
+    return (lambda images, names: session.run(names, {'images': images}),
             session.get_modelmeta().custom_metadata_map.__getitem__, session.get_inputs()[0].type,
             {output.name: output.shape for output in session.get_outputs()})
 
@@ -144,9 +160,9 @@ def _openvino(path):
     compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32',
                                                  'INFERENCE_NUM_THREADS': threads()})
 
-    def run(images):
+    def run(images, names):
         results = compiled({'images': images})
-        return [results[name] for name in OUTPUTS]
+        return [results[name] for name in names]
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
             {name: [side.get_length() if side.is_static else None for side in output.partial_shape]
