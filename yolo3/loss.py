@@ -98,10 +98,10 @@ def distillation(F, objectness, centers, scales, classes, taught):
     PaddleDetection's DistillYOLOv3Loss, except that objectness there is to be 1 or 0, whichever is nearer to the
     teacher's: as a probability it says more, and a student equal to its teacher learns nothing.
     The scale: sums over an image, like the ground truth's losses, which they are added to with a weight of 1. So a
-    prediction's objectness has two judges of equal weight; and as the teacher's objectness adds up to a few for each
-    object, boxes and classes weigh about as much as by the ground truth. (PaddleDetection adds 1000 times the mean over
-    each stride: 2.0, 0.5 and 0.1 times the sum for strides 32, 16 and 8 at 416 pixels, the classes' mean by as many
-    again less.)
+    prediction's objectness has two judges of equal weight; and as the teacher's objectness adds up to about the number
+    of objects (2.4 for 1.9 where measured), boxes and classes weigh about as much as by the ground truth.
+    (PaddleDetection adds 1000 times the mean over each stride: 2.0, 0.5 and 0.1 times the sum for strides 32, 16 and 8
+    at 416 pixels, and for classes that divided by their number.)
     """
     true_centers, true_scales, true_objectness, true_classes = [
         taught.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 2), (2, 4), (4, 5), (5, None))]
