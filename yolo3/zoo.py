@@ -24,7 +24,7 @@ PROBE_SECONDS = 20
 
 def detector_file(name):
     """The .params file of a detector of GluonCV's zoo, of DETECTORS or DARKNETS. Raises UserError as `download`."""
-    return download(name, 'give another store with --mirror URL, or a file of your own')
+    return download(name, 'give another store with --mirror URL, or a file of your own (--params, --teacher)')
 
 
 def backbone_file(network, path='', pretrained_base=True):
