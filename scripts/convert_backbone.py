@@ -1,5 +1,4 @@
 """Convert ImageNet weights of MobileNetV1 from timm, Keras, TFLite or Paddle for --backbone-params."""
-import errno
 import math
 import os
 import sys
@@ -23,7 +22,7 @@ from yolo3.data.augment import normalize
 from yolo3.data.images import EXTENSIONS, ImageFile
 from yolo3.files import check_output, walk
 from yolo3.mxnet_setup import mx
-from yolo3.network import reason
+from yolo3.weights import save_weights
 
 SIDE, SHORTER = 224, 256  # pixels: the square in the middle of a picture whose shorter side is the latter
 BATCH = 16
@@ -89,16 +88,6 @@ def check(net, paths, folder):
               % (right, len(paths), 100 * right / len(paths)))
 
 
-def write(net, path):
-    """Write the weights to `path`, replacing it whole. Raises OSError."""
-    with replacing(path) as temporary:
-        try:
-            net.save_parameters(temporary)
-            mx.nd.load(temporary)  # MXNet does not say that a disk was full
-        except mx.base.MXNetError as error:
-            raise OSError(errno.EIO, reason(error), temporary)
-
-
 def main(argv=None):
     args = parse_args(argv)
     paths = find_pictures(args.images)
@@ -114,7 +103,8 @@ def main(argv=None):
         raise UserError('%s: %s' % (args.source, error))
     if paths and (source.relu6 or source.same):
         measure(net, source, batches(paths[::math.ceil(len(paths) / MEASURED)], 'measure'))
-    write(net, args.output)
+    with replacing(args.output) as temporary:
+        save_weights(net, temporary)
     print('%s: weights from %s, for --network %s' % (args.output, source.framework, network))
     if not has_classifier(source):
         print('it has no last layer for the 1000 classes of ImageNet, so the result has zeros there: not checked')

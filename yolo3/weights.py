@@ -35,14 +35,19 @@ def save_detector(net, path, **sidecar):
     with replacing(sidecar_path(path)) as facts:
         dump_json(facts, sidecar)
         with replacing(path) as weights:
-            try:
-                net.save_parameters(os.path.abspath(weights))
-                mx.nd.load(os.path.abspath(weights))  # MXNet does not say that a disk was full
-            except mx.base.MXNetError as error:
-                raise OSError(errno.EIO, reason(error), weights)
+            save_weights(net, weights)
             sync(weights)
             with contextlib.suppress(FileNotFoundError):
                 os.remove(sidecar_path(path))
+
+
+def save_weights(net, path):
+    """Write the weights of `net` to `path`, as GluonCV's `save_parameters` does. Raises OSError."""
+    try:
+        net.save_parameters(os.path.abspath(path))
+        mx.nd.load(os.path.abspath(path))  # MXNet does not say that a disk was full
+    except mx.base.MXNetError as error:
+        raise OSError(errno.EIO, reason(error), path)
 
 
 def load_detector(path, network=None, dataset=None, classes=None, devices=None):

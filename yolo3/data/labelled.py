@@ -246,10 +246,11 @@ class LabelledImages:
                                    ' (%d without objects)' % empty if empty else '',
                                    _count(sum(map(len, self._labels)), 'box'))]
         parts += self._account()
-        weighed = sum(int((self.scores(index) < 1).sum()) for index in range(len(self)))
+        labels = np.concatenate(self._labels)
+        weighed = int((labels[:, 6:] < 1).sum())
         if weighed:
             parts.append('%s with scores below 1, which count in training only' % _count(weighed, 'box'))
-        used = set(np.concatenate(self._labels)[:, 4])
+        used = set(labels[:, 4])
         unused = [name for number, name in enumerate(self.classes) if number not in used]
         if unused:
             parts.append('no boxes of: %s' % shorten(unused, 10))
