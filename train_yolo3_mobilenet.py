@@ -42,6 +42,7 @@ from yolo3.sidecar import network_name
 from yolo3.teacher import Teacher
 
 logger = logging.getLogger('yolo3')
+OPTIMIZERS = {'sgd': 'momentum', 'adam': 'beta1'}  # MXNet's, and what they call --momentum
 
 
 def parse_args(argv=None):
@@ -104,8 +105,10 @@ def parse_args(argv=None):
     add('--lr-final', type=share, default=0, help='share of --lr at which cosine ends')
     add('--warmup-lr', type=number, default=0.0, help='learning rate at the start of the warmup')
     add('--warmup-epochs', type=count, default=0, help='epochs of linear warmup')
-    add('--momentum', type=share, default=0.9)
-    add('--wd', type=number, default=0.0005, help='weight decay')
+    add('--optimizer', default='sgd', choices=OPTIMIZERS, help='sgd with momentum, or adam: experimental, from a '
+        'backbone of ImageNet, with --lr 0.0005 or so and --wd 0')
+    add('--momentum', type=share, default=0.9, help="of sgd, or adam's beta1")
+    add('--wd', type=number, default=0.0005, help='weight decay; with adam, L2 added to the gradient')
     add('--no-wd', action='store_true', help="no weight decay on biases and batch norm's gamma and beta")
     add('--ema', type=below_one, default=0, metavar='DECAY', help='validate and save the exponential moving average of '
         'the weights, 0.998 or so. Default: 0, the weights themselves')
@@ -133,6 +136,8 @@ def parse_args(argv=None):
     args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
     if args.lr_final and args.lr_mode != 'cosine':
         raise UserError('--lr-final is the end of --lr-mode cosine: leave it out with --lr-mode %s' % args.lr_mode)
+    if args.optimizer == 'adam' and args.momentum == 1:
+        raise UserError("--momentum 1 would never let adam's average begin: give less than 1")
     if args.objectness_prior and (args.pretrained or args.resume not in ('', 'auto')):
         raise UserError('--objectness-prior is for a head from random weights: leave it out with --pretrained and '
                         '--resume FILE')
@@ -225,12 +230,12 @@ def build_network(args, state):
 
 
 def build_trainer(args, net, backend):
-    """SGD with momentum, updated on the devices: so its state can be saved whatever sums the gradients."""
+    """The optimizer of the flags, updated on the devices: so its state can be saved whatever sums the gradients."""
     if args.no_wd:
         for parameter in net.collect_params('.*beta|.*gamma|.*bias').values():
             parameter.wd_mult = 0.0
-    trainer = backend.trainer(net.collect_params(), 'sgd',
-                              {'learning_rate': args.lr, 'momentum': args.momentum, 'wd': args.wd})
+    trainer = backend.trainer(net.collect_params(), args.optimizer,
+                              {'learning_rate': args.lr, OPTIMIZERS[args.optimizer]: args.momentum, 'wd': args.wd})
     if args.amp:
         amp.init_trainer(trainer)
     if args.accumulate > 1:
@@ -241,7 +246,7 @@ def build_trainer(args, net, backend):
 
 
 def train_step(net, batch, trainer, args, group, teacher=None):
-    """One step of SGD on a Batch, in args.accumulate parts, over args.devices and the processes of `group`.
+    """One step on a Batch, in args.accumulate parts, over args.devices and the processes of `group`.
 
     teacher: a Teacher to learn from too. Returns the losses of this process's images, (4, b), and over all processes
     the sums of the losses and the number of images, (5,). If one is not finite, weights, momentum and batch norm's

@@ -29,8 +29,8 @@ from yolo3.loss import DetectionLoss, set_loss
 
 def flags(devices=(mx.cpu(),), accumulate=1, no_wd=False):
     """The flags of the training that a step takes note of."""
-    return argparse.Namespace(devices=list(devices), accumulate=accumulate, no_wd=no_wd, lr=1e-3, momentum=0.9, wd=5e-4,
-                              amp=False)
+    return argparse.Namespace(devices=list(devices), accumulate=accumulate, no_wd=no_wd, lr=1e-3, optimizer='sgd',
+                              momentum=0.9, wd=5e-4, amp=False)
 
 
 def sgd(net, args=flags(), backend=None):

@@ -19,11 +19,11 @@ STATE = checkpoint.State(epoch=1, batch=7, losses=None, best_map=-1.0, anchors=A
                          history=[dict({name: 1.5 for name in LOSSES}, epoch=0, lr=1e-3)])
 
 
-def run(classes=('a', 'b'), devices=(mx.cpu(),), momentum=0.9):
+def run(classes=('a', 'b'), devices=(mx.cpu(),), **others):
     net = network.build('mobilenet0_25', list(classes))
     net.collect_params().reset_ctx(list(devices))
     args = flags(devices)
-    args.momentum = momentum
+    vars(args).update(others)
     return net, sgd(net, args)
 
 
@@ -38,18 +38,21 @@ def step(net, trainer, devices=(mx.cpu(),), seed=1):
 
 
 def momenta(trainer):
-    return {index: array.asnumpy() for index, array in trainer._updaters[0].states.items() if array is not None}
+    return {(index, number): array.asnumpy() for index, arrays in trainer._updaters[0].states.items()
+            for number, array in enumerate(checkpoint.as_tuple(arrays))}
 
 
-def test_weights_momentum_and_state_come_back(tmp_path):
+@pytest.mark.parametrize('optimizer, arrays', [('sgd', 1), ('adam', 2)])
+def test_weights_momentum_and_state_come_back(tmp_path, optimizer, arrays):
     path = str(tmp_path / 'run.npz')
-    net, trainer = run()
+    net, trainer = run(optimizer=optimizer)
     step(net, trainer)
-    state = dataclasses.replace(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5])
+    state = dataclasses.replace(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5], updates=1)
     checkpoint.save(path, net, trainer, state)
-    again, other_trainer = run()
+    again, other_trainer = run(optimizer=optimizer)
     assert checkpoint.load(path, again, other_trainer) == state
-    assert len(momenta(trainer)) > 100 and any(value.any() for value in momenta(trainer).values())
+    other_trainer._optimizer.begin_num_update = 1  # as Run does
+    assert len(momenta(trainer)) > 100 * arrays and any(value.any() for value in momenta(trainer).values())
     for index, value in momenta(trainer).items():
         np.testing.assert_array_equal(momenta(other_trainer)[index], value)
     for net_, trainer_ in (net, trainer), (again, other_trainer):

@@ -118,7 +118,7 @@ def test_weights_with_other_classes_are_refused(start, params):
 
 
 OTHER = {'lr': 0.1, 'lr_decay_epoch': '1,2', 'mixup': None, 'data_shape': 320, 'batch_size': 2, 'seed': 1,
-         'pretrained': 'x', 'start_epoch': 1, 'keep': 3}
+         'pretrained': 'x', 'start_epoch': 1, 'keep': 3, 'optimizer': 'adam'}
 
 
 @pytest.mark.parametrize('name', OTHER)

@@ -33,7 +33,7 @@ TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue
         '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
 # What can be changed about learning.
 LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9',
-          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1')
+          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1', '--optimizer', 'adam')
 SCRIPT = 'train_yolo3_mobilenet.py'
 
 
@@ -400,7 +400,8 @@ def test_wrong_anchors_are_named(flag):
     ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
     ['--objectness-prior', '-0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
     ['--objectness-prior', '0.01', '--resume', 'x'], ['--ema', '1'], ['--ema', 'x'], ['--mosaic', '-1'],
-    ['--lr-final', '1.1'], ['--lr-final', '0.1']])
+    ['--lr-final', '1.1'], ['--lr-final', '0.1'], ['--optimizer', 'rmsprop'],
+    ['--momentum', '1', '--optimizer', 'adam']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
         training.parse_args(flags)

@@ -39,6 +39,7 @@ class State:
     data: dict  # {'training': digest, 'validation': digest} of the data sets
     flags: dict  # {flag: value} that yolo3.resume compares
     averaged: int = 0  # steps that the average of --ema is of
+    updates: int = 0  # steps that the optimizer has made: adam corrects its averages by it
 
 
 def save(path, net, trainer, state, keep=2, average=None):
@@ -152,7 +153,7 @@ def checked(state):
         return isinstance(value, kinds) and not isinstance(value, bool)
 
     if not (all(number(value, int) and value >= 0 for value in (
-                state['epoch'], state['batch'], state.get('averaged', 0)))
+                state['epoch'], state['batch'], state.get('averaged', 0), state.get('updates', 0)))
             and number(state['best_map'])
             and all(isinstance(state[name], dict) for name in ('data', 'flags'))
             and state['data'].keys() == {'training', 'validation'}
@@ -203,7 +204,7 @@ def trainer_names(net, trainer):
 
 
 def as_tuple(momentum):
-    """The arrays of an optimizer's state for one parameter: none, one, or the two of multi-precision SGD."""
+    """The arrays of an optimizer's state for one parameter: none, one, or the two of adam."""
     return () if momentum is None else momentum if isinstance(momentum, tuple) else (momentum,)
 
 

@@ -21,8 +21,8 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule(REFUSED, 'the network, its targets, the order of the images or what mAP means would change',
-         ('network', 'dataset', 'batch_size', 'seed', 'num_samples', 'anchors', 'data_shape')),
+    Rule(REFUSED, "the network, its targets, the optimizer's state, the images' order or what mAP means would change",
+         ('network', 'dataset', 'batch_size', 'seed', 'num_samples', 'anchors', 'data_shape', 'optimizer')),
     Rule(COMPARED, 'the classes and their order, the file names, sizes and labels must stay the same; folders may move',
          ('dataset_root', 'classes', 'train_splits', 'val_splits', 'skip_empty', 'on_bad_image')),
     Rule(SAID, 'from here on the training follows the new value',
@@ -85,9 +85,10 @@ def continued(path, state, classes, data, flags):
     for name in data:
         if data[name] != state.data[name]:
             refuse('was made with other %s data: file names, sizes or labels differ' % name)
+    before = {'optimizer': 'sgd', **state.flags}  # the only one there was in earlier versions
     for rule in RULES:
         for name in rule.flags:
-            old, new = state.flags.get(name), flags.get(name)
+            old, new = before.get(name), flags.get(name)
             if old != new and rule.change == REFUSED:
                 refuse('was made with %s %s, not %s' % (flag(name), *[shlex.quote(str(value)) for value in (old, new)]))
             if old != new and rule.change == SAID:

@@ -35,6 +35,7 @@ class Run:
             logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch, self.batch_in_epoch)
         elif group.rank == 0 and checkpoint.existing(self._path, args.keep):
             self._set_earlier_aside()
+        trainer._optimizer.begin_num_update = trainer._optimizer.num_update = state.updates
         self.meter = LossMeter(state.losses)
         backends.broadcast(group, trainer, ema.parameters)
         if not np.array_equal(network.anchors_of(ema.net), np.float32(state.anchors)):
@@ -124,7 +125,8 @@ class Run:
             return True
         self._written = False
         with tolerated(self._path):
-            state = dataclasses.replace(self.state, losses=self.meter.totals(), averaged=self._ema.steps)
+            state = dataclasses.replace(self.state, losses=self.meter.totals(), averaged=self._ema.steps,
+                                        updates=self._trainer._optimizer.num_update)
             checkpoint.save(self._path, self._ema.net, self._trainer, state, self._args.keep, self._ema.average)
             self._written = True
         return self._written
