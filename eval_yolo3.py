@@ -1,4 +1,5 @@
 """Evaluate a detector: a .params or .onnx file and a data set -> the AP of each class and the mAP."""
+import argparse
 import json
 import math
 import os
@@ -26,8 +27,8 @@ def parse_args(argv=None):
     add = parser.add_argument
     add('--dataset-root', default='', metavar='DIR', help='folder of your own data; default: ~/.mxnet/datasets/...')
     add('--val-splits', default='', metavar='A,B', help='2007_test,... (voc) or the stem of an annotation file (coco)')
-    add('--metric', default='', choices=('voc07', 'voc', 'coco'),
-        help='voc07: 11 points; voc: area under the curve; coco: its 12 numbers; default: voc07 or coco, by --dataset')
+    add('--metric', default=[], type=metric_names, metavar='A[,B]', help='voc07: 11 points; voc: area under the curve; '
+        'coco: AP50, AP75, AP and the rest of its 12 numbers; several joined by commas; default: by --dataset')
     add('--on-bad-image', default='', choices=('', 'skip', 'stop'), help='as in training: an image that is missing, '
         'unreadable or of another size than annotated is skipped with a warning, up to 1%% of them; any number; none')
     add('--data-shape', default=[], type=input_sizes, metavar='SIZE[,SIZE]',
@@ -58,6 +59,15 @@ def input_sizes(text):
     return [input_size(size) for size in comma_list(text)]
 
 
+def metric_names(text):
+    """'voc07,coco' -> ['voc07', 'coco']."""
+    names = comma_list(text)
+    if not names or not set(names) <= set(metrics.NAMES) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError('%s is not one of %s, or several joined by commas'
+                                         % (text, ', '.join(metrics.NAMES)))
+    return names
+
+
 def timed(batches, seconds):
     """Yield from `batches`; append to `seconds` the time per image that the consumer takes, without loading."""
     for batch in batches:
@@ -66,19 +76,24 @@ def timed(batches, seconds):
         seconds.append((time.perf_counter() - start) / len(batch[0]))
 
 
-def print_table(values):
-    """A line for each class and number, the summary last."""
-    width = max(map(len, values))
-    for name, value in values.items():
-        print('%-*s  %s' % (width, name, '  none' if math.isnan(value) else '%.4f' % value))
+def print_tables(values):
+    """For each metric a line for each class and number, the summary last; `values` is {metric: {name: number}}."""
+    for metric, numbers in values.items():
+        if len(values) > 1:
+            print('--metric %s' % metric)
+        width = max(map(len, numbers))
+        for name, value in numbers.items():
+            print('%-*s  %s' % (width, name, '  none' if math.isnan(value) else '%.4f' % value))
 
 
 def print_sizes(results):
-    """A line for each input size: its summary number and the milliseconds per image."""
-    summary = list(results[0]['values'])[-1]
-    print('%6s  %6s  ms/image' % ('size', summary))
+    """A line for each input size: the summary number of each metric and the milliseconds per image."""
+    names = list(results[0]['values'])
+    heads = names if len(names) > 1 else [list(results[0]['values'][names[0]])[-1]]
+    print('%6s  %s  ms/image' % ('size', '  '.join('%6s' % head for head in heads)))
     for result in results:
-        print('%6d  %6.4f  %8.1f' % (result['data_shape'], result['values'][summary], result['milliseconds']))
+        summaries = ['%6.4f' % list(values.values())[-1] for values in result['values'].values()]
+        print('%6d  %s  %8.1f' % (result['data_shape'], '  '.join(summaries), result['milliseconds']))
 
 
 def main(argv=None):
@@ -86,9 +101,7 @@ def main(argv=None):
     log.start_log()
     detector = open_detector(args, args.nms_score_floor)
     dataset = args.dataset or detector.info['dataset']
-    metric_name = args.metric or metrics.default_metric(dataset)
-    if metric_name == 'coco' and dataset != 'coco':
-        raise UserError('--metric coco needs --dataset coco: VOC annotations lack what it counts')
+    names = args.metric or [metrics.default_metric(dataset)]
     images = open_val(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits),
                       args.on_bad_image)
     if args.report:
@@ -99,27 +112,28 @@ def main(argv=None):
     results = []
     sizes = args.data_shape or [detector.info['data_shape']]
     for size, batches in zip(sizes, detector.loaders(images, sizes, args.batch_size, args.num_workers)):
-        metric = metrics.make_metric(metric_name, images, size if args.gluoncv_compatible else None)
+        metric, *others = [metrics.make_metric(name, images, size if args.gluoncv_compatible else None)
+                           for name in names]
         seconds = []
         with log.bar(len(images), 'evaluation') as bar:
-            values = detector.evaluate(timed(log.advancing(bar, batches), seconds), metric, size)
+            values = [detector.evaluate(timed(log.advancing(bar, batches), seconds), metric, size)]
+        values = dict(zip(names, values + [metrics.measure(other, metric.detections) for other in others]))
         # The first batch of a size also builds and tunes the network for it.
         results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(seconds[1:] or seconds)})
 
-    if len(sizes) == 1:
-        print_table(values)
-        numbers = {'data_shape': size, 'values': values}
-    else:
-        print_sizes(results)
-        numbers = {'sizes': results}
+    print_tables(values) if len(sizes) == 1 else print_sizes(results)
     if args.json:
-        write_json(args.json, dict(params=args.params, images=len(metric.detections), metric=metric_name, **numbers))
+        if len(names) == 1:
+            results = [dict(result, values=result['values'][names[0]]) for result in results]
+        numbers = {'data_shape': size, 'values': results[0]['values']} if len(sizes) == 1 else {'sizes': results}
+        facts = {'params': args.params, 'images': len(metric.detections), 'metric': ','.join(names)}
+        write_json(args.json, dict(facts, **numbers))
     if args.detections:
         with replacing(args.detections) as temporary, open(temporary, 'w', encoding='utf-8') as file:
             json.dump(metrics.coco_results(images, metric.detections), file)
     if args.report:
-        facts = '%s; input %d x %d; metric %s' % (images.summary(), size, size, metric_name)
-        report.write(args.report, os.path.basename(args.params), facts, metric, values, args.report_thresh)
+        text = '%s; input %d x %d; metric %s' % (images.summary(), size, size, names[0])
+        report.write(args.report, os.path.basename(args.params), text, metric, values[names[0]], args.report_thresh)
 
 
 if __name__ == '__main__':

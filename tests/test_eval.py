@@ -39,6 +39,23 @@ def test_table_and_json(run, run_process, params, squares, tmp_path, metric):
             [name, '%.4f' % value]]
 
 
+@pytest.mark.parametrize('flags', [[], ['--gluoncv-compatible']])
+def test_several_metrics_in_one_run_are_those_of_separate_runs(run, params, squares, tmp_path, flags):
+    def numbers(metric, *more):
+        result = evaluate(run, params, squares, '--metric', metric, '--json', tmp_path / 'numbers.json', *flags, *more)
+        assert result.returncode == 0, result.stderr
+        return json.loads((tmp_path / 'numbers.json').read_text()), result.stdout.splitlines()
+    content, lines = numbers('coco,voc07')
+    assert content['metric'] == 'coco,voc07'
+    assert content['values'] == {name: numbers(name)[0]['values'] for name in ('voc07', 'coco')}
+    assert [line for line in lines if line.startswith('--metric')] == ['--metric coco', '--metric voc07']
+    sizes, lines = numbers('coco,voc07', '--data-shape', '64,96')
+    assert [list(entry['values']) for entry in sizes['sizes']] == [['coco', 'voc07']] * 2
+    assert lines[1].split() == ['size', 'coco', 'voc07', 'ms/image']
+    assert lines[2].split()[1:3] == ['%.4f' % content['values'][name][end]
+                                     for name, end in (('coco', 'AP'), ('voc07', 'mAP'))]
+
+
 def test_sizes_are_compared_in_a_table(run, params, squares, tmp_path):
     sizes = 160, 64
     result = evaluate(run, params, squares, '--data-shape', '160,64', '--batch-size', 2,
@@ -187,7 +204,8 @@ def test_mistakes_end_in_one_line(run, params, squares, tmp_path):
                          (['--classes', 'blue,red'], '--classes'), (['--network', 'mobilenet1.0'], '--network'),
                          (['--backend', 'openvino'], '--backend openvino is for .onnx files'),
                          (['--data-shape', '64,96', '--report', tmp_path / 'r'], '--report'),
-                         (['--metric', 'coco'], '--metric'),
+                         (['--metric', 'map'], '--metric'), (['--metric', 'coco,coco'], '--metric'),
+                         (['--metric', ','], '--metric'),
                          (['--dataset-root', tmp_path / 'none'], 'none'), (['--val-splits', '2007_x'], 'x.txt'),
                          (['--params', tmp_path / 'no.params'], 'no.params'),
                          (['--nms-score-floor', '1.5'], '--nms-score-floor'),

@@ -309,6 +309,48 @@ def test_gluoncv_compatible_coco_drops_scores_under_its_threshold(coco_mini, tmp
     assert abs(values['AP'] - original.get()['AP']) > 1e-3  # else this shows nothing
 
 
+@pytest.fixture
+def animals(data):
+    return open_val('voc', data + '/voc-animals', ['dog', 'person', 'cat', 'bottle'], ['2007_test'])
+
+
+def test_coco_of_vocs_form_equals_pycocotools(animals):
+    metric, images, annotations, results = make_metric('coco', animals), [], [], []
+    for index, ids, scores, boxes in disturbed(animals, np.random.RandomState(0)):
+        metric.update(index, ids % 4, scores, boxes)
+        images.append({'id': index})
+        annotations += [{'id': 1000 * index + number + 1, 'image_id': index, 'category_id': int(row[4]),
+                         'bbox': [row[0], row[1], row[2] - row[0] + 1, row[3] - row[1] + 1], 'iscrowd': 0,
+                         'area': (row[2] - row[0] + 1) * (row[3] - row[1] + 1)}
+                        for number, row in enumerate(animals.label(index))]
+        results += [{'image_id': index, 'category_id': int(id_), 'score': score,
+                     'bbox': [box[0], box[1], box[2] - box[0] + 1, box[3] - box[1] + 1]}
+                    for id_, score, box in zip(ids % 4, scores, boxes)]
+    truth = COCO()
+    truth.dataset = {'images': images, 'annotations': annotations, 'categories': [{'id': id_} for id_ in range(4)]}
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes(results), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    values = metric.get()
+    assert 0.05 < values['AP'] < 0.9
+    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-9)
+
+
+def test_coco_of_vocs_form_ignores_difficult_objects(animals):
+    for label in animals._labels[::3]:
+        label[:, 5] = 1
+
+    def values(with_difficult):
+        metric = make_metric('coco', animals)
+        for index in range(len(animals)):
+            label = animals.label(index)[with_difficult | ~animals.difficult(index)]
+            metric.update(index, label[:, 4].astype(int), np.full(len(label), 0.5), label[:, :4])
+        return metric.get()
+    assert values(True)['AP'] == values(False)['AP'] == pytest.approx(1, abs=1e-6)
+
+
 def test_coco_without_detections(coco_mini):
     metric = make_metric('coco', coco_mini)
     for index in range(len(coco_mini)):

@@ -23,6 +23,7 @@ logger = logging.getLogger('yolo3')
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')
 GLUONCV_COCO_FLOOR = 0.05
+NAMES = 'voc07', 'voc', 'coco'
 VOC_IOU = 0.5  # overlap from which a detection counts as right
 BOTH_ENDS = np.array([0, 0, 1, 1])  # added to a box: its width is then xmax - xmin
 
@@ -179,7 +180,10 @@ def eleven_point_average(recall, precision):
 
 
 class COCOMetric:
-    """COCO's AP of each class and its 12 numbers, all from 0 to 1, by pycocotools; scores under `floor` are dropped."""
+    """COCO's AP of each class and its 12 numbers, all from 0 to 1, by pycocotools; scores under `floor` are dropped.
+
+    Objects marked difficult, as VOC's form has them, do not count, nor does a detection of one.
+    """
 
     def __init__(self, images, floor=0):
         self.images = images
@@ -190,12 +194,11 @@ class COCOMetric:
         self.detections = []
 
     def update(self, index, ids, scores, boxes):
-        kept = scores >= self._floor
-        self.detections.append((index, ids[kept], scores[kept], boxes[kept]))
+        self.detections.append((index, ids, scores, boxes))
 
     def get(self):
         truth = self.images.coco
-        results = coco_results(self.images, self.detections)
+        results = [found for found in coco_results(self.images, self.detections) if found['score'] >= self._floor]
         with contextlib.redirect_stdout(io.StringIO()):
             if results:
                 found = truth.loadRes(results)
@@ -203,7 +206,7 @@ class COCOMetric:
                 found = type(truth)()
                 found.dataset = dict(truth.dataset, annotations=[])
                 found.createIndex()
-            evaluation = COCOeval(truth, found, 'bbox')
+            evaluation = _Evaluation(truth, found, 'bbox')
             evaluation.params.imgIds = sorted(self.images.image_id(index) for index, *_ in self.detections)
             evaluation.evaluate()
             evaluation.accumulate()
@@ -216,3 +219,13 @@ class COCOMetric:
         values.update(zip(COCO_NAMES[1:], evaluation.stats[1:].tolist()))
         values['AP'] = float(evaluation.stats[0])
         return values
+
+
+class _Evaluation(COCOeval):
+    """Ignores the objects that are marked difficult; pycocotools itself knows crowd regions only."""
+
+    def _prepare(self):
+        super()._prepare()
+        for objects in self._gts.values():
+            for item in objects:
+                item['ignore'] = item['ignore'] or item['difficult']

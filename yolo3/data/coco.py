@@ -1,7 +1,5 @@
 """COCO's form: JSON annotation files, and the images and boxes of a data set of them."""
 import collections
-import contextlib
-import io
 import json
 import os
 from typing import NamedTuple
@@ -56,7 +54,7 @@ class COCOImages(LabelledImages):
         super().__init__(root, splits, classes or (), on_bad_image)
         self._folder = os.path.abspath(self._root)
         self._skip_empty, self._skip_crowd_only = skip_empty, skip_crowd_only
-        self._ids, self._truths, self._coco = [], [], None
+        self._ids, self._truths = [], []
         files = [self._read_json(split) for split in splits]
         if not classes:
             names = {}
@@ -87,7 +85,7 @@ class COCOImages(LabelledImages):
         corners[:, 2:] = corners[:, :2] + np.maximum(0, corners[:, 2:] - 1)  # both ends are inside the box
         found = [(box.name, box.flaw, sides) for box, sides in zip(boxes, corners.tolist())]
         label = self._usable(path, size, found, 5)
-        truth = [[number, box.flaw == CROWD, box.area] + box.bbox for number, box in
+        truth = [[number, box.flaw == CROWD, 0, box.area] + box.bbox for number, box in
                  ((self._numbers.get(class_key(box.name)), box) for box in boxes) if number is not None]
         crowd = self._skip_crowd_only and any(row[1] for row in truth)
         skip = 'with only crowd regions' if crowd else 'without objects' if self._skip_empty else ''
@@ -130,27 +128,8 @@ class COCOImages(LabelledImages):
         """The id of one image in `coco`."""
         return self._ids[index]
 
-    @property
-    def coco(self):
-        """A pycocotools COCO object of these images and classes, crowd regions included, for evaluation."""
-        if not self._coco:
-            from pycocotools.coco import COCO
-            coco, annotations = COCO(), []
-            for image, truth in zip(self._ids, self._truths):
-                for number, crowd, area, *bbox in truth.tolist():
-                    # Ids start at 1: pycocotools takes a match with annotation 0 for none.
-                    annotations.append({'id': len(annotations) + 1, 'image_id': image, 'bbox': bbox, 'area': area,
-                                        'category_id': self.contiguous_id_to_json[number], 'iscrowd': int(crowd)})
-            coco.dataset = {
-                'images': [{'id': image, 'file_name': os.path.basename(path), 'width': width, 'height': height}
-                           for image, path, (width, height) in zip(self._ids, self._paths, self._sizes)],
-                'annotations': annotations,
-                'categories': [{'id': id_, 'name': self.classes[number]}
-                               for number, id_ in self.contiguous_id_to_json.items()]}
-            with contextlib.redirect_stdout(io.StringIO()):
-                coco.createIndex()
-            self._coco = coco
-        return self._coco
+    def _truth(self, index):
+        return self._truths[index]
 
 
 # ---- A JSON file's content

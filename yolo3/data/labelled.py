@@ -3,6 +3,7 @@ import collections
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -203,6 +204,39 @@ class LabelledImages:
         """Width and height of all boxes, (n, 2), in pixels of a `size` x `size` input."""
         return np.concatenate([(label[:, 2:4] - label[:, :2]) * (size / np.array(image))
                                for label, image in zip(self._labels, self._sizes)])
+
+    def image_id(self, index):
+        """The id of one image in COCO's formats."""
+        raise NotImplementedError
+
+    def _truth(self, index):
+        """What `coco` says of one image: (n, 8), class number, crowd or not, difficult or not, area, and x, y, width,
+        height."""
+        label = self.label(index)
+        sides = label[:, 2:4] - label[:, :2] + 1  # a box includes both its ends
+        return np.column_stack((label[:, 4], np.zeros(len(label)), self.difficult(index), sides.prod(axis=1),
+                                label[:, :2], sides))
+
+    @functools.cached_property
+    def coco(self):
+        """A pycocotools COCO object of these images and classes, crowd regions included, for evaluation."""
+        from pycocotools.coco import COCO
+        coco, annotations = COCO(), []
+        for image in range(len(self)):
+            for number, crowd, difficult, area, *bbox in self._truth(image).tolist():
+                # Ids start at 1: pycocotools takes a match with annotation 0 for none.
+                annotations.append({'id': len(annotations) + 1, 'image_id': self.image_id(image), 'bbox': bbox,
+                                    'area': area, 'category_id': self.contiguous_id_to_json[number],
+                                    'iscrowd': int(crowd), 'difficult': int(difficult)})
+        coco.dataset = {
+            'images': [{'id': self.image_id(image), 'file_name': os.path.basename(self.image_path(image)),
+                        **dict(zip(('width', 'height'), self.size(image)))} for image in range(len(self))],
+            'annotations': annotations,
+            'categories': [{'id': id_, 'name': self.classes[number]}
+                           for number, id_ in self.contiguous_id_to_json.items()]}
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+        return coco
 
     # ---- The account
 

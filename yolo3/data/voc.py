@@ -1,4 +1,6 @@
 """PASCAL VOC's form: XML annotations, and the images and boxes of a data set of them."""
+import collections
+import functools
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -131,8 +133,14 @@ class VOCImages(LabelledImages):
         return {number: number + 1 for number in range(len(self.classes))}
 
     def image_id(self, index):
-        """The id of one image in COCO's formats: its file name without the extension."""
-        return os.path.splitext(os.path.basename(self.image_path(index)))[0]
+        """The id of one image in COCO's formats: its file name without the extension, after VOC2007/ or so if several
+        have the same."""
+        stem = _stem(self.image_path(index))
+        return stem if self._stems[stem] == 1 else os.path.join(self.image_path(index).split(os.sep)[-3], stem)
+
+    @functools.cached_property
+    def _stems(self):
+        return collections.Counter(map(_stem, self._paths))
 
     def _read_split(self, folder, name, skip):
         """Add the images that `folder`/ImageSets/Main/`name`.txt lists."""
@@ -198,6 +206,10 @@ class VOCImages(LabelledImages):
         path = os.path.join(folder, 'Annotations', stem + '.xml')
         raise BadImage(path, 'no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
             path, named or '(none)', stem, os.path.join(folder, 'JPEGImages')), 'missing')
+
+
+def _stem(path):
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 class _SafeBuilder(ElementTree.TreeBuilder):
