@@ -30,7 +30,8 @@ def parse_args(argv=None):
     add_detector_flags(parser, default=ZOO_DETECTOR)
     add('--images', nargs='+', default=[], metavar='IMAGES', help='as IMAGES')
     add('--out-dir', default='detections', metavar='DIR', help='folder for the annotated files; default: %(default)s')
-    add('--thresh', type=share, default=0.5, metavar='SCORE', help='lowest score to show, 0..1; default: %(default)s')
+    add('--thresh', type=score, default=0.5, metavar='SCORE', help='lowest score to show, 0..1, or auto: where F1 was '
+        'best in the validation; default: %(default)s')
     add('--data-shape', type=input_size, metavar='SIZE', help='input size, pixels; default: as in training')
     add('--json', default='', metavar='FILE', help='also write the detections to this file')
     add('--source', default='', help='instead of IMAGES: a camera (0 is the first), a video or rtsp://..., shown in a '
@@ -46,6 +47,11 @@ def parse_args(argv=None):
         if others:
             raise UserError('%s cannot be combined with %s' % (flag, others[0]))
     return args
+
+
+def score(text):
+    """'auto', or a number 0..1."""
+    return text if text == 'auto' else share(text)
 
 
 def expand(name):
@@ -96,6 +102,11 @@ def main(argv=None):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
     args.json = check_output('--json', args.json, [args.params, *paths], begins='[{"file":')
     detector = open_detector(args)
+    if args.thresh == 'auto':
+        if 'threshold' not in detector.info:
+            raise UserError('--thresh auto: %s says none: give a number; eval_yolo3.py prints the best one'
+                            % args.params)
+        args.thresh = detector.info['threshold']
     classes, size = detector.info['classes'], args.data_shape or detector.info['data_shape']
 
     def detect(image, thresh=args.thresh):

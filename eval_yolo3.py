@@ -17,6 +17,7 @@ from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
 from yolo3.data.datasets import ROOT, open_val
 from yolo3.detector import add_detector_flags, open_detector
+from yolo3.f1 import f1
 from yolo3.files import check_output, make_output_folder
 from yolo3.show import report
 
@@ -86,6 +87,15 @@ def print_tables(values):
             print('%-*s  %s' % (width, name, '  none' if math.isnan(value) else '%.4f' % value))
 
 
+def print_f1(found):
+    """The threshold at which an F1 of `yolo3.f1` is best, and a line for each class there."""
+    width = max(map(len, found.names))
+    print('best mean F1, %.4f, at --thresh %.3f:' % (found.f1.mean(axis=0)[found.best], found.threshold))
+    print('%-*s  precision  recall      F1' % (width, ''))
+    for name, numbers in found.table().items():
+        print('%-*s  %9.4f  %6.4f  %6.4f' % (width, name, *numbers.values()))
+
+
 def print_sizes(results):
     """A line for each input size: the summary number of each metric and the milliseconds per image."""
     names = list(results[0]['values'])
@@ -121,11 +131,16 @@ def main(argv=None):
         # The first batch of a size also builds and tunes the network for it.
         results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(seconds[1:] or seconds)})
 
+    balance = f1(metric) if len(sizes) == 1 else None
     print_tables(values) if len(sizes) == 1 else print_sizes(results)
+    if balance:
+        print_f1(balance)
     if args.json:
         if len(names) == 1:
             results = [dict(result, values=result['values'][names[0]]) for result in results]
         numbers = {'data_shape': size, 'values': results[0]['values']} if len(sizes) == 1 else {'sizes': results}
+        if balance:
+            numbers.update(thresh=balance.threshold, f1=balance.table())
         facts = {'params': args.params, 'images': len(metric.detections), 'metric': ','.join(names)}
         write_json(args.json, dict(facts, **numbers))
     if args.detections:

@@ -320,7 +320,7 @@ def main(argv=None):
                 ema.unify(group)  # one network to validate and to save
                 due = (epoch + 1) % args.val_interval == 0 or epoch + 1 == args.epochs
                 values = validate(ema.result, validation, metric, epoch, args, group) if due else {}
-                run.after_epoch(values, learning_rate(args, epoch + 1))
+                run.after_epoch(metric, values, learning_rate(args, epoch + 1))
 
 
 if __name__ == '__main__':

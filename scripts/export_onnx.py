@@ -19,6 +19,7 @@ from yolo3.data.anchors import STRIDES
 from yolo3.detector import add_params_flags
 from yolo3.files import check_output
 from yolo3.network import LARGEST_EXPONENT, anchors_of
+from yolo3.sidecar import OPTIONAL
 from yolo3.weights import load_detector
 from mxnet.gluon import nn
 
@@ -218,6 +219,7 @@ def export(net, info, nms=False, uint8_input=False, only_heads=False):
     helper.set_model_props(model, {key: json.dumps(value) for key, value in {
         'network': info['network'], 'classes': list(info['classes']), 'dataset': info['dataset'],
         'data_shape': info['data_shape'], 'anchors': anchors_of(net), 'strides': STRIDES, 'mean': MEAN, 'std': STD,
+        **{key: info[key] for key in OPTIONAL if key in info},
     }.items()})
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -2,9 +2,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -92,6 +94,23 @@ def test_boxes_are_in_the_original_pixels(run, params, tmp_path):
     for (_, _, score, box), (_, true_score, true_box) in zip(printed, truth):
         assert float(score) == pytest.approx(true_score, abs=1e-3)
         assert [float(value) for value in box.split()] == pytest.approx(true_box, abs=0.1)
+
+
+def test_threshold_of_the_sidecar(run, params, tmp_path):
+    path, net = save(tmp_path / 'wide.png', picture(1, 300, 120)), tmp_path / 'net.params'
+    shutil.copy(params, net)
+    facts = json.loads(Path(params).with_suffix('.json').read_text())
+
+    def found(facts, thresh):
+        net.with_suffix('.json').write_text(json.dumps(facts))
+        done = run('demo.py', '--params', net, path, '--thresh', thresh, '--out-dir', tmp_path)
+        return done.returncode, done.stdout, done.stderr
+    auto = found(dict(facts, threshold=0.6), 'auto')
+    assert auto[:2] == found(facts, 0.6)[:2] and auto[0] == 0 and auto[1]
+    code, _, error = found(facts, 'auto')
+    assert code == 2 and error.count('\n') == 1 and '--thresh auto' in error
+    code, _, error = found(dict(facts, threshold=2), 'auto')
+    assert code == 2 and error.count('\n') == 1 and '"threshold" is not a number from 0 to 1' in error
 
 
 def test_every_kind_of_input_in_one_run(run_process, params, tmp_path):

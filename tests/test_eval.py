@@ -34,9 +34,13 @@ def test_table_and_json(run, run_process, params, squares, tmp_path, metric):
     content = json.loads(path.read_text())
     assert content['metric'] == metric and content['images'] == 5 and content['data_shape'] == 96
     assert list(content['values']) == ['red', 'blue', 'mAP']
+    rows = [line.split() for line in result.stdout.splitlines()]
     for name, value in content['values'].items():
-        assert [line.split() for line in result.stdout.splitlines() if line.startswith(name)] == [
-            [name, '%.4f' % value]]
+        assert [row for row in rows if row[:1] == [name] and len(row) == 2] == [[name, '%.4f' % value]]
+    assert list(content['f1']) == ['red', 'blue'] and '--thresh %.3f:' % content['thresh'] in result.stdout
+    for name, numbers in content['f1'].items():
+        assert [row for row in rows if row[:1] == [name] and len(row) == 4] == [
+            [name] + ['%.4f' % numbers[part] for part in ('precision', 'recall', 'f1')]]
 
 
 @pytest.mark.parametrize('flags', [[], ['--gluoncv-compatible']])

@@ -79,7 +79,7 @@ def test_files_are_the_originals_with_sidecars(straight):
         sidecar = json.loads((straight / params.replace('.params', '.json')).read_text())
         assert sidecar['network'] == 'mobilenet0_25' and sidecar['classes'] == ['red', 'blue']
         assert sidecar['data_shape'] == 64 and sidecar['dataset'] == 'voc' and sidecar['epoch'] == epoch
-        assert params.endswith('%.4f.params' % sidecar['metrics']['mAP'])
+        assert params.endswith('%.4f.params' % sidecar['metrics']['mAP']) and 0 <= sidecar['threshold'] <= 1
     assert not [name for name in names if 'tmp' in name]
     assert re.match(r'^\d{4}:\t\d\.\d{4}$', (straight / (prefix + '_best_map.log')).read_text().splitlines()[0])
     assert os.listdir(straight / 'board')

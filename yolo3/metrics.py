@@ -105,22 +105,25 @@ class VOCMetric:
     def curves(self):
         """The (recall, precision) of each class: arrays over its detections by falling score; recall None if the class
         has no objects."""
-        return [recall_precision(*found) for found in self._matched()]
+        return [recall_precision(objects, matches) for objects, _, matches in self.matched()]
 
-    def _matched(self):
-        """Of each class: its number of objects, the scores of its detections, and how each of them matches."""
+    def matched(self):
+        """Of each class: its number of objects, and the scores of its detections, falling, and their matches (see
+        `match`)."""
         classes = range(len(self.images.classes))
-        objects, scores, matches = [0 for _ in classes], [[] for _ in classes], [[] for _ in classes]
-        for (index, ids, _, boxes), order in zip(self.detections, self._distinct_scores()):
+        objects, found = [0 for _ in classes], [[] for _ in classes]
+        for (index, ids, scores, boxes), order in zip(self.detections, self._distinct_scores()):
             label, difficult = self.images.label(index), self.images.difficult(index)
             boxes, true_boxes = self._in_pixels(index, boxes, label[:, :4])
             for class_ in np.unique(np.concatenate((ids, label[:, 4])).astype(int)):
                 mine, true = np.flatnonzero(ids == class_), label[:, 4] == class_
                 mine = mine[order[mine].argsort()[::-1]]
                 objects[class_] += (~difficult[true]).sum()
-                scores[class_].extend(order[mine])
-                matches[class_].extend(match(boxes[mine], true_boxes[true], difficult[true]))
-        return zip(objects, scores, matches)
+                found[class_] += zip(order[mine], scores[mine], match(boxes[mine], true_boxes[true], difficult[true]))
+        for count, rows in zip(objects, found):
+            order, scores, matches = np.array(rows, float).reshape(-1, 3).T
+            best_first = order.argsort()[::-1]
+            yield count, scores[best_first], matches[best_first]
 
     def _in_pixels(self, index, boxes, true_boxes):
         """Detections and objects of an image, in the original's pixels or, as GluonCV has them, the input's."""
@@ -161,9 +164,8 @@ def match(boxes, true_boxes, difficult):
     return matches
 
 
-def recall_precision(objects, scores, matches):
+def recall_precision(objects, matches):
     """Recall and precision of a class with so many `objects`, over its detections by falling score."""
-    matches = np.array(matches, int)[np.array(scores).argsort()[::-1]]
     right, wrong = (matches == 1).cumsum(), (matches == 0).cumsum()
     return right / objects if objects else None, right / np.maximum(right + wrong, 1)
 

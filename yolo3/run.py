@@ -8,6 +8,7 @@ import numpy as np
 from yolo3 import checkpoint, metrics, network, weights
 from yolo3.cli import Interrupted, RunError, UserError, stop
 from yolo3.distributed import backends
+from yolo3.f1 import f1
 from yolo3.log import LossMeter
 from yolo3.show import curves
 
@@ -81,9 +82,10 @@ class Run:
             self._ema.unify(self.group)
             self._save()
 
-    def after_epoch(self, values, lr):
-        """Write weights, curves and the checkpoint. values: of the metric, {} without a validation; lr: at the end.
+    def after_epoch(self, metric, values, lr):
+        """Write weights, curves and the checkpoint.
 
+        metric: has the detections of the validation. values: its numbers, {} without a validation. lr: at the end.
         Raises RunError if no batch of the epoch could be used: these weights are no result.
         """
         if not self.meter.count:
@@ -94,7 +96,7 @@ class Run:
             entry = dict(self.meter.means(), epoch=self.epoch, lr=lr)
             self.state.history.append(dict(entry, mAP=metrics.headline(values)) if values else entry)
             with tolerated('the weights of epoch %d beside %s' % (self.epoch, self._path)):
-                self._save_weights(values)
+                self._save_weights(metric, values)
             with tolerated(self._args.prefix + '_curves.png'):
                 curves.plot_curves(self._args.prefix + '_curves.png', self.state.history)
             if self._args.tensorboard:
@@ -104,19 +106,24 @@ class Run:
         self.meter = LossMeter()
         self._save()
 
-    def _save_weights(self, values):
+    def _save_weights(self, metric, values):
         """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
         args, epoch, net = self._args, self.epoch, self._ema.result
         current = metrics.headline(values) if values else 0.0
+        best = bool(values) and current > self.state.best_map
+        due = args.save_interval and epoch % args.save_interval == 0
         sidecar = {'network': args.network, 'classes': list(net.classes),
                    'anchors': network.anchors_of(net), 'data_shape': args.data_shape, 'dataset': args.dataset,
                    'epoch': epoch, 'metrics': values}
-        if values and current > self.state.best_map:
+        balance = f1(metric) if values and (best or due) else None
+        if balance:
+            sidecar['threshold'] = balance.threshold
+        if best:
             weights.save_detector(net, args.prefix + '_best.params', **sidecar)
             self.state.best_map = current
             with open(args.prefix + '_best_map.log', 'a', encoding='utf-8') as file:
                 file.write('%04d:\t%.4f\n' % (epoch, current))
-        if args.save_interval and epoch % args.save_interval == 0:
+        if due:
             weights.save_detector(net, '%s_%04d_%.4f.params' % (args.prefix, epoch, current), **sidecar)
 
     def _save(self):

@@ -8,6 +8,7 @@ from yolo3.files import open_input
 
 NETWORKS = 'mobilenet1_0', 'mobilenet0_75', 'mobilenet0_5', 'mobilenet0_25'
 DATASETS = 'voc', 'coco'
+OPTIONAL = 'threshold',  # the score at which F1 is best; without a validation there is none
 MOST_CLASSES = 10 ** 4  # as MOST_PIXELS, limits what an untrusted file can cost in memory
 
 
@@ -43,13 +44,16 @@ def read_sidecar(path):
 
 def checked(facts, *more):
     """`facts` if they are a dict with network, classes, data_shape, dataset, anchors, and the keys `more`, which may be
-    mean and std (of the colours, 0..1). Raises ValueError, which says what is wrong."""
+    mean and std (of the colours, 0..1); and, perhaps, OPTIONAL. Raises ValueError, which says what is wrong."""
     if not isinstance(facts, dict):
         raise ValueError('not a table of facts')
     for key in ('network', 'classes', 'data_shape', 'dataset', 'anchors') + more:
         if key not in facts:
             raise ValueError('"%s" is missing' % key)
         require_fact(key, facts[key])
+    for key in OPTIONAL:
+        if key in facts:
+            require_fact(key, facts[key])
     return facts
 
 
@@ -99,5 +103,6 @@ CHECKS = {
     'dataset': (DATASETS.__contains__, 'voc or coco'),
     'anchors': (_anchors, 'three rows of six positive numbers'),
     'mean': (lambda value: _numbers(value, 3, 0, 1), 'three numbers from 0 to 1'),
+    'threshold': (lambda value: _numbers([value], 1, 0, 1), 'a number from 0 to 1'),
     'std': (lambda value: _numbers(value, 3, 0.01, 1), 'three numbers from 0.01 to 1'),
 }

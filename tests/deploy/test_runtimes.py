@@ -170,6 +170,7 @@ GOOD = {'network': 'mobilenet0_25', 'classes': ['a', 'b'], 'dataset': 'voc', 'da
 def test_metadata_is_checked_as_sidecars_are(key, text):
     texts = {name: json.dumps(value) for name, value in GOOD.items()}
     assert runtimes.facts(texts.__getitem__) == GOOD
+    assert runtimes.facts(dict(texts, threshold='0.4').__getitem__) == dict(GOOD, threshold=0.4)
     texts[key] = text
     if text is None:
         del texts[key]

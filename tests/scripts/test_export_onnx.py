@@ -209,6 +209,7 @@ def test_every_width(network, tmp_path):
 def test_the_file_alone_says_how_to_use_it(run_process, tmp_path):
     net, info = detector()
     path = str(tmp_path / 'cells.params')
+    info['threshold'] = 0.42
     save_detector(net, path, **info)
     done = run_process('scripts/export_onnx.py', '--params', path)
     assert done.returncode == 0, done.stderr

@@ -125,7 +125,7 @@ def test_page_is_whole_and_needs_no_network(written):
     assert 'never: no objects' in page.text and 'empty.jpg' not in page.text
     assert page.text.index('Worst images') < page.text.index('unlucky.jpg: 0 right, 0 wrong, 1 missed')
     assert sorted(page.links) == sorted(entry for entry in os.listdir(str(written)) if entry != 'report.html')
-    assert len(page.links) == 3 + 1 + 7  # curves, matrix, images with objects
+    assert len(page.links) == 3 + 2 + 1 + 7  # curves, F1 and calibration, matrix, images with objects
     for link in page.links:
         assert re.match(r'\w+\.(png|jpg)$', link) and cv2.imread(str(written / link)) is not None
 

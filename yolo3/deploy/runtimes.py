@@ -11,7 +11,7 @@ from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample_or_black
 from yolo3.files import require_regular
 from yolo3.metrics import measure
-from yolo3.sidecar import CHECKS, checked
+from yolo3.sidecar import CHECKS, OPTIONAL, checked
 from yolo3.system import threads
 
 # At its import OpenVINO would report to Google Analytics, from a process that it forks off a thread: with MXNet loaded
@@ -134,7 +134,8 @@ def facts(metadata):
         try:
             found[key] = json.loads(metadata(key))
         except (LookupError, RuntimeError, ValueError, RecursionError):
-            raise ValueError('its metadata lacks "%s"' % key)
+            if key not in OPTIONAL:
+                raise ValueError('its metadata lacks "%s"' % key)
     return checked(found, 'mean', 'std')
 
 

@@ -10,6 +10,7 @@ from matplotlib.font_manager import FontProperties
 
 from yolo3.atomic import replacing
 from yolo3.boxes import iou
+from yolo3.f1 import THRESHOLDS, calibration, f1
 from yolo3.metrics import BOTH_ENDS, VOC_IOU, VOCMetric, measure
 from yolo3.show.draw import FONT, draw, font_file
 
@@ -33,6 +34,10 @@ td { padding: 0.1em 1em 0.1em 0; } td + td { text-align: right; }
 <h2>Precision and recall</h2>
 <p>At IoU %(iou)g. AP is the area under the curve made to fall; the dot marks score %(threshold)g.</p>
 <div class="grid">%(curves)s</div>
+<h2>F1 and calibration</h2>
+<p>%(balance)s On the right, how often detections of a score are right; a well calibrated detector follows the
+diagonal. The area of a dot is the number of detections.</p>
+<div class="grid"><img src="f1.png" alt="F1 by threshold"><img src="calibration.png" alt="Calibration"></div>
 <h2>Confusion matrix</h2>
 <p>Detections that score %(threshold)g or more. Each is matched with at most one object that it overlaps by %(iou)g or
 more, preferably of its own class. A missed object counts as found as background; a detection without an object counts
@@ -58,6 +63,7 @@ def write(folder, title, facts, metric, values, threshold):
              for index, ids, scores, boxes in metric.detections]
     matrices = [confusion(images, index, ids, boxes) for index, ids, _, boxes in shown]
     draw_confusion(os.path.join(folder, 'confusion.png'), sum(matrices), images.classes)
+    draw_calibration(os.path.join(folder, 'calibration.png'), calibration(metric))
     order = worst_first(matrices)
     best, worst = order[::-1][:SHOWN], order[:max(0, len(order) - SHOWN)][:SHOWN]
     page = PAGE % {
@@ -65,6 +71,7 @@ def write(folder, title, facts, metric, values, threshold):
         'values': ''.join('<tr><td>%s</td><td>%s</td></tr>' % (
             html.escape(name), 'none' if math.isnan(value) else '%.4f' % value) for name, value in values.items()),
         'curves': ''.join(curves(folder, metric, threshold)),
+        'balance': draw_f1(os.path.join(folder, 'f1.png'), f1(metric)),
         'best': ''.join(pictures(folder, 'best', images, [(shown[i], matrices[i]) for i in best])),
         'worst': ''.join(pictures(folder, 'worst', images, [(shown[i], matrices[i]) for i in worst]))}
     with replacing(os.path.join(folder, 'report.html')) as temporary, open(
@@ -125,6 +132,32 @@ def curves(folder, metric, threshold):
         axes.grid(alpha=0.3)
         image.savefig(os.path.join(folder, 'curve_%d.png' % number))
         yield figure('curve_%d.png' % number, '%s: AP %.4f' % (html.escape(name), values[name]), 'curve')
+
+
+def draw_f1(path, found):
+    """Draw an F1 of `yolo3.f1`, or None, to the PNG at `path`: a line for each class, and their mean. Returns HTML."""
+    image = Figure(figsize=(5, 4), layout='constrained')
+    axes = image.add_subplot(xlabel='threshold', ylabel='F1', xlim=(0, 1), ylim=(0, 1.02))
+    if found:
+        axes.plot(THRESHOLDS, found.f1.T, color='tab:gray', linewidth=0.5)
+        axes.plot(THRESHOLDS, found.f1.mean(axis=0), color='tab:blue', linewidth=2)
+        axes.axvline(found.threshold, color='tab:orange')
+    axes.grid(alpha=0.3)
+    image.savefig(path)
+    if not found:
+        return 'There are no objects.'
+    return ('The mean F1 of the classes, thick, is best at score %.3f: %.4f.'
+            % (found.threshold, found.f1.mean(axis=0)[found.best]))
+
+
+def draw_calibration(path, bins):
+    """Draw the `bins` of `yolo3.f1.calibration` to the PNG at `path`."""
+    image = Figure(figsize=(4, 4), layout='constrained')
+    axes = image.add_subplot(xlabel='mean score', ylabel='share that is right', xlim=(0, 1), ylim=(0, 1))
+    axes.plot((0, 1), (0, 1), color='tab:gray', linewidth=0.5)
+    axes.scatter(bins[:, 0], bins[:, 1], 10 + 400 * bins[:, 2] / max(1, bins[:, 2].sum()))
+    axes.grid(alpha=0.3)
+    image.savefig(path)
 
 
 def draw_confusion(path, matrix, classes):
