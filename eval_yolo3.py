@@ -11,7 +11,7 @@ start(__name__)
 
 import numpy as np
 
-from yolo3 import log, metrics
+from yolo3 import log, metrics, tta
 from yolo3.atomic import replacing, write_json
 from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
@@ -37,6 +37,7 @@ def parse_args(argv=None):
     add('--batch-size', type=positive, default=64, metavar='N', help='images; default: %(default)s')
     add('--num-workers', '-j', type=processes, default=4, metavar='N',
         help='processes that prepare the batches; default: %(default)s')
+    add('--tta', action='store_true', help='test-time augmentation: three sizes, each also mirrored, merged by NMS')
     add('--gluoncv-compatible', action='store_true',
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
     add('--nms-score-floor', type=share, default=SCORE_FLOOR, metavar='SCORE',
@@ -47,8 +48,8 @@ def parse_args(argv=None):
     add('--report-thresh', type=share, default=0.5, metavar='SCORE',
         help="lowest score, 0..1, in the report's confusion matrix and pictures; default: %(default)s, as in demo.py")
     args = parser.parse_args(argv)
-    if len(args.data_shape) > 1 and (args.detections or args.report):
-        raise UserError('--detections and --report need a single --data-shape, not %d' % len(args.data_shape))
+    if len(args.data_shape) > 1 and (args.detections or args.report or args.tta):
+        raise UserError('--detections, --report and --tta need a single --data-shape, not %d' % len(args.data_shape))
     used = [args.params, args.dataset_root or ROOT, args.report and os.path.join(args.report, 'report.html')]
     args.json = check_output('--json', args.json, used, begins='{"params":')
     args.detections = check_output('--detections', args.detections, [*used, args.json], begins='[{"image_id":')
@@ -121,6 +122,7 @@ def main(argv=None):
 
     results = []
     sizes = args.data_shape or [detector.info['data_shape']]
+    views = tta.Views(detector, images, sizes[0], args.batch_size, args.num_workers) if args.tta else None
     for size, batches in zip(sizes, detector.loaders(images, sizes, args.batch_size, args.num_workers)):
         metric, *others = [metrics.make_metric(name, images, size if args.gluoncv_compatible else None)
                            for name in names]
@@ -131,14 +133,23 @@ def main(argv=None):
         # The first batch of a size also builds and tunes the network for it.
         results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(seconds[1:] or seconds)})
 
+    if views:
+        plain, merged = values, views.merge(metric.detections)
+        values = {name: metrics.measure(each, merged) for name, each in zip(names, [metric, *others])}
+        results[0]['values'] = values
     balance = f1(metric) if len(sizes) == 1 else None
     print_tables(values) if len(sizes) == 1 else print_sizes(results)
+    if views:
+        for name in names:
+            print('without --tta %s was %.4f' % list(plain[name].items())[-1])
     if balance:
         print_f1(balance)
     if args.json:
         if len(names) == 1:
             results = [dict(result, values=result['values'][names[0]]) for result in results]
         numbers = {'data_shape': size, 'values': results[0]['values']} if len(sizes) == 1 else {'sizes': results}
+        if views:
+            numbers['without_tta'] = plain if len(names) > 1 else plain[names[0]]
         if balance:
             numbers.update(thresh=balance.threshold, f1=balance.table())
         facts = {'params': args.params, 'images': len(metric.detections), 'metric': ','.join(names)}

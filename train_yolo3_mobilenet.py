@@ -22,8 +22,8 @@ from mxnet.contrib import amp
 import numpy as np
 
 from yolo3 import metrics, network, weights, zoo
-from yolo3.cli import (UserError, below_one, comma_list, count, input_size, integers, number, positive, processes, seed,
-                       share, shorten)
+from yolo3.cli import (UserError, below_one, comma_list, count, epochs, input_size, integers, number, positive,
+                       processes, seed, share, shorten)
 from yolo3.data.augment import Parts, normalize
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
@@ -94,6 +94,8 @@ def parse_args(argv=None):
     add('--teacher', default='', metavar='FILE', help='a detector to learn from too (distillation): .params, .onnx '
         "exported with --heads, or of GluonCV's zoo, such as yolo3_darknet53_coco")
     # Optimization
+    add('--freeze', type=epochs, default=0, metavar='backbone|N', help='train the head alone: to the end, or for the '
+        'first N epochs')
     add('--batch-size', type=positive, default=64, help='images a step, over all devices')
     add('--accumulate', type=positive, default=1, help='compute each batch in this many parts, for small GPUs')
     add('--epochs', type=positive, default=200)
@@ -122,6 +124,8 @@ def parse_args(argv=None):
     add('--horovod', action='store_true', help='this is a process of horovodrun; each uses the GPU of its local rank')
     # Logs, validation and files
     add('--log-interval', type=count, default=100, help='batches between two log lines')
+    add('--patience', type=count, default=0, metavar='N', help='stop once mAP has not improved for N validations. '
+        'Default: 0, never')
     add('--val-interval', type=positive, default=1, help='epochs between two validations')
     add('--save-prefix', default='', help='start of the names of all files written, which may include a folder')
     add('--save-interval', type=count, default=10, help='epochs between two .params kept beside the best')
@@ -164,6 +168,8 @@ def warn_of_no_effect(args):
         if on and args.no_mixup_epochs >= args.epochs:
             logger.warning('%s mixes nothing: --no-mixup-epochs %d covers all of --epochs %d', flag,
                            args.no_mixup_epochs, args.epochs)
+    if args.freeze and args.no_pretrained_base and not (args.pretrained or args.resume):
+        logger.warning('--freeze keeps the random weights of --no-pretrained-base')
 
 
 def learning_rate(args, epoch):
@@ -307,6 +313,9 @@ def main(argv=None):
 
         with Run(args, state, ema, trainer, sampler, group) as run, TrainingLog(args, train_set, run) as log:
             for epoch in range(run.epoch, args.epochs):
+                if run.out_of_patience():
+                    break
+                network.freeze(net, epoch < args.freeze)
                 mixing = epoch < args.epochs - args.no_mixup_epochs
                 sampler.set_epoch(epoch, args.mixup and mixing, args.mosaic * mixing, run.state.batch)
                 for batch in log.watch(loader):

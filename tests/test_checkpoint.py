@@ -47,11 +47,13 @@ def test_weights_momentum_and_state_come_back(tmp_path, optimizer, arrays):
     path = str(tmp_path / 'run.npz')
     net, trainer = run(optimizer=optimizer)
     step(net, trainer)
-    state = dataclasses.replace(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5], updates=1)
+    state = dataclasses.replace(STATE, epoch=3, best_map=0.5, losses=[1., 2., 3., 4., 5],
+                                updates=checkpoint.update_counts(trainer))
     checkpoint.save(path, net, trainer, state)
     again, other_trainer = run(optimizer=optimizer)
     assert checkpoint.load(path, again, other_trainer) == state
-    other_trainer._optimizer.begin_num_update = 1  # as Run does
+    assert set(state.updates) == {0, 1}  # running statistics are not updated
+    checkpoint.set_update_counts(other_trainer, state.updates)  # as Run does
     assert len(momenta(trainer)) > 100 * arrays and any(value.any() for value in momenta(trainer).values())
     for index, value in momenta(trainer).items():
         np.testing.assert_array_equal(momenta(other_trainer)[index], value)
@@ -220,6 +222,7 @@ def test_a_bomb_is_not_inflated(tmp_path, trained):
 
 @pytest.mark.parametrize('change', [{'epoch': -1}, {'epoch': 'x'}, {'batch': 1.5}, {'losses': [1]}, {'history': [{}]},
                                     {'history': 3}, {'flags': []}, {'best_map': None}, {'epoch': True}, {'data': {}},
+                                    {'updates': [-1]}, {'seconds': '1'},
                                     {'anchors': [[1, 2]]}, {'classes': ['a', 'a']}, {'classes': 'ab'}])
 def test_a_state_of_something_else_is_refused(tmp_path, trained, change):
     path = str(tmp_path / 'run.npz')

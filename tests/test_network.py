@@ -5,11 +5,17 @@ import gluoncv
 import numpy as np
 import pytest
 
+import steps
 from conftest import slow
+from train_yolo3_mobilenet import train_step
 from yolo3 import network, sidecar, weights
 from yolo3.cli import UserError
 from yolo3.data.augment import normalize
 from yolo3.data.anchors import ANCHORS
+from yolo3.data.gluon import VOCDetection
+from yolo3.data.loader import train_loader
+from yolo3.data.sampler import TrainSampler
+from yolo3.distributed.group import ONE_PROCESS
 from yolo3.mxnet_setup import mx
 from yolo3.data.targets import sparse_targets
 from yolo3.loss import DetectionLoss, set_loss
@@ -70,3 +76,26 @@ def test_sizes_that_overflow_leave_the_gradients_finite():
     for name, parameter in net.collect_params().items():
         if parameter.grad_req != 'null':
             assert np.isfinite(parameter.grad().asnumpy()).all(), name
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_a_frozen_backbone_learns_once_it_is_thawed(squares, accumulate):
+    net = network.build('mobilenet0_25', ['red', 'blue'])
+    args = steps.flags(accumulate=accumulate)
+    set_loss(net, DetectionLoss(2))
+    trainer = steps.sgd(net, args)
+    images = VOCDetection(str(squares), ['2007_trainval'], ['red', 'blue'])
+    batch = next(iter(train_loader(images, TrainSampler(len(images), 4, [64], 1, 4))))
+
+    def changed(frozen):
+        """The names of the weights and statistics that a step changes."""
+        network.freeze(net, frozen)
+        before = steps.weights_of(net)
+        train_step(net, batch, trainer, args, ONE_PROCESS)
+        return {name for name, array in steps.weights_of(net).items() if (array != before[name]).any()}
+    head = {name for name in steps.weights_of(net) if not name.startswith('stages.') and '.anchors' not in name
+            and '.offsets' not in name}
+    assert changed(True) == changed(True) == head
+    assert changed(False) > head
+    assert {name for name in steps.weights_of(net) if 'running' in name} <= changed(False)
+    assert changed(True) == head

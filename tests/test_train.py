@@ -1,6 +1,7 @@
 """Training: any number of devices gives one result, a resumed run is the run, logs and files are the original's."""
 import argparse
 import functools
+import csv
 import json
 import os
 import re
@@ -33,7 +34,7 @@ TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue
         '--data-shape', '64', '--min-shape', '64', '--max-shape', '96', '--lr-mode', 'cosine', '--log-interval', '2')
 # What can be changed about learning.
 LEVERS = ('--box-loss', 'ciou', '--multi-anchor', '0.4', '--objectness-prior', '0.01', '--ema', '0.9',
-          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1', '--optimizer', 'adam')
+          '--mosaic', '0.5', '--no-flip', '--lr-final', '0.1', '--optimizer', 'adam', '--freeze', '1')
 SCRIPT = 'train_yolo3_mobilenet.py'
 
 
@@ -73,7 +74,7 @@ def test_files_are_the_originals_with_sidecars(straight):
     prefix = 'yolo3_mobilenet0_25_voc'
     names = set(os.listdir(straight))
     assert {prefix + end for end in ('_best.params', '_best.json', '_best_map.log', '_train.log', '_curves.png',
-                                     '_last.npz')} <= names
+                                     '_history.csv', '_last.npz')} <= names
     for epoch in range(3):
         params, = [name for name in names if re.match(r'%s_%04d_\d\.\d{4}\.params$' % (prefix, epoch), name)]
         sidecar = json.loads((straight / params.replace('.params', '.json')).read_text())
@@ -98,6 +99,15 @@ def test_log_reads_like_the_originals(straight):
     assert mixed[2][0] == '0'
 
 
+def timeless(array):
+    """The state in a checkpoint without the times."""
+    state = json.loads(array.tobytes().decode())
+    assert len(state['history']) == 3 and state.pop('seconds') == 0
+    for entry in state['history']:
+        assert entry.pop('seconds') > 0 and entry.pop('images_per_second') > 0
+    return state
+
+
 def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     flags = ('--dataset-root', squares, *TINY, '--mixup', '--no-mixup-epochs', '1', '--save-interval', '1',
              '--save-prefix', str(tmp_path) + '/', '--resume', 'auto', '--epochs', '3', *LEVERS)
@@ -110,8 +120,20 @@ def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     with np.load(tmp_path / 'yolo3_mobilenet0_25_voc_last.npz') as ours, \
             np.load(straight / 'yolo3_mobilenet0_25_voc_last.npz') as theirs:
         assert sorted(ours.files) == sorted(theirs.files)
-        for name in ours.files:
+        assert timeless(ours['state']) == timeless(theirs['state'])
+        for name in set(ours.files) - {'state', 'checksum'}:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_training_ends_when_its_patience_does(squares, run, tmp_path):
+    flags = ('--dataset-root', squares, *TINY, '--epochs', '5', '--lr', '0', '--save-prefix', str(tmp_path) + '/')
+    for epochs, more in (3, ['--patience', '2']), (3, ['--patience', '2', '--resume', 'auto']), (
+            4, ['--patience', '3', '--resume', 'auto']):
+        result = run(SCRIPT, *flags, *more)
+        assert result.returncode == 0, result.stderr
+        assert 'has not improved for %d validations' % (epochs - 1) in result.stderr
+        with open(tmp_path / 'yolo3_mobilenet0_25_voc_history.csv') as file:
+            assert [row['epoch'] for row in csv.DictReader(file)] == list('0123')[:epochs]
 
 
 def test_resume_refuses_another_run(straight, squares, run):
@@ -400,6 +422,7 @@ def test_wrong_anchors_are_named(flag):
     ['--box-loss', 'l2'], ['--multi-anchor', '1.5'], ['--multi-anchor', 'x'], ['--objectness-prior', '1'],
     ['--objectness-prior', '-0.1'], ['--objectness-prior', '0.01', '--pretrained', 'x'],
     ['--objectness-prior', '0.01', '--resume', 'x'], ['--ema', '1'], ['--ema', 'x'], ['--mosaic', '-1'],
+    ['--freeze', 'head'], ['--freeze', '-1'], ['--patience', '-1'],
     ['--lr-final', '1.1'], ['--lr-final', '0.1'], ['--optimizer', 'rmsprop'],
     ['--momentum', '1', '--optimizer', 'adam']])
 def test_wrong_flags_are_named(flags):

@@ -33,13 +33,15 @@ class State:
     batch: int  # the next, counted from the start of training
     losses: list  # in this epoch so far: the sums of the four losses, and of how many images; None at its start
     best_map: float  # of all validations; -1 before the first
-    history: list  # for each epoch {'epoch', 'lr', the four losses, and 'mAP' if it was validated}
+    history: list  # for each epoch what `show.curves` shows
     anchors: list  # as ANCHORS, in pixels of --data-shape: what the loader makes targets for and the network decodes
     classes: list  # names, in the network's order
     data: dict  # {'training': digest, 'validation': digest} of the data sets
     flags: dict  # {flag: value} that yolo3.resume compares
     averaged: int = 0  # steps that the average of --ema is of
-    updates: int = 0  # steps that the optimizer has made: adam corrects its averages by it
+    seconds: float = 0  # of training in this epoch so far
+    # How often each of the trainer's parameters was updated: adam corrects its averages by it.
+    updates: list = dataclasses.field(default_factory=list)
 
 
 def save(path, net, trainer, state, keep=2, average=None):
@@ -152,14 +154,17 @@ def checked(state):
     def number(value, kinds=(int, float)):
         return isinstance(value, kinds) and not isinstance(value, bool)
 
+    def numbers(table):
+        return all(numbers(value) if isinstance(value, dict) else number(value) for value in table.values())
+
     if not (all(number(value, int) and value >= 0 for value in (
-                state['epoch'], state['batch'], state.get('averaged', 0), state.get('updates', 0)))
-            and number(state['best_map'])
+                state['epoch'], state['batch'], state.get('averaged', 0),
+                *state.get('updates', ())))
+            and number(state['best_map']) and number(state.get('seconds', 0))
             and all(isinstance(state[name], dict) for name in ('data', 'flags'))
             and state['data'].keys() == {'training', 'validation'}
             and (state['losses'] is None or len(state['losses']) == 5 and all(map(number, state['losses'])))
-            and all(entry.keys() >= {'epoch', 'lr', *LOSSES} and all(map(number, entry.values()))
-                    for entry in state['history'])):
+            and all(entry.keys() >= {'epoch', 'lr', *LOSSES} and numbers(entry) for entry in state['history'])):
         raise ValueError('its state is not of a training')
     require_fact('anchors', state['anchors'])
     require_fact('classes', state['classes'])
@@ -201,6 +206,20 @@ def trainer_names(net, trainer):
     """{the trainer's number of a parameter: its name in the network's structure}, the same in every process."""
     names = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
     return {index: names[id(parameter)] for index, parameter in enumerate(trainer._params)}
+
+
+def update_counts(trainer):
+    """How often each parameter of `trainer` was updated, a list."""
+    counts = trainer._optimizer._all_index_update_counts.get(trainer._contexts[0].device_id, {})
+    return [counts.get(index, 0) for index in range(len(trainer._params))]
+
+
+def set_update_counts(trainer, counts):
+    """Have `trainer` go on from the `counts` that `update_counts` gave; none for a new training."""
+    trainer._optimizer.num_update = max(counts, default=0)
+    for device in trainer._contexts:
+        trainer._optimizer._all_index_update_counts[device.device_id] = {
+            index: count for index, count in enumerate(counts) if count}
 
 
 def as_tuple(momentum):

@@ -57,6 +57,11 @@ def count(text):
     return whole(text, 0)
 
 
+def epochs(text):
+    """'backbone': all epochs, infinity; or how many."""
+    return math.inf if text == 'backbone' else count(text)
+
+
 def processes(text):
     """A number of processes or threads, 0 for none."""
     return whole(text, 0, MOST_PROCESSES)

@@ -103,6 +103,21 @@ def set_objectness_prior(net, prior):
         output.prediction.bias.data().reshape((PER_STRIDE, -1))[:, 4] = math.log(prior / (1 - prior))
 
 
+def freeze(net, frozen):
+    """Keep the backbone of `net` as it is, weights and batch norm's statistics, or have it learn again."""
+    parameters = net.stages.collect_params()
+    wanted = 'null' if frozen else net.yolo_outputs[0].prediction.weight.grad_req
+    if wanted == next(iter(parameters.values())).grad_req:
+        return
+    parameters.setattr('grad_req', wanted)
+
+    def fix(block):
+        if isinstance(block, BatchNorm):
+            block._kwargs['use_global_stats'] = frozen
+    net.stages.apply(fix)
+    net.hybridize()  # traced anew
+
+
 @contextlib.contextmanager
 def rollback(net):
     """Undo what the block does to batch norm's running statistics, unless it calls the function that this yields.

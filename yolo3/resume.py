@@ -29,7 +29,7 @@ RULES = (
          ('epochs', 'lr', 'lr_mode', 'lr_decay', 'lr_decay_period', 'lr_decay_epoch', 'lr_final', 'warmup_lr',
           'warmup_epochs', 'momentum', 'wd', 'no_wd', 'ema', 'no_random_shape', 'min_shape', 'max_shape', 'no_flip',
           'no_crop', 'no_colour', 'no_augment', 'mixup', 'mosaic', 'no_mixup_epochs', 'label_smooth', 'box_loss',
-          'multi_anchor', 'teacher', 'accumulate', 'syncbn', 'amp')),
+          'multi_anchor', 'teacher', 'freeze', 'patience', 'accumulate', 'syncbn', 'amp')),
     Rule(UNUSED, 'only the start of a training uses it',
          ('pretrained', 'backbone_params', 'mirror', 'no_pretrained_base', 'objectness_prior', 'start_epoch')),
     Rule(FREE, 'it changes where the work is done, what is written and how often, but not what is learned',

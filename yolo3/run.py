@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import logging
+import time
 
 import numpy as np
 
@@ -36,8 +37,8 @@ class Run:
             logger.info('Resume %s at epoch %d, batch %d', self._path, state.epoch, self.batch_in_epoch)
         elif group.rank == 0 and checkpoint.existing(self._path, args.keep):
             self._set_earlier_aside()
-        trainer._optimizer.begin_num_update = trainer._optimizer.num_update = state.updates
-        self.meter = LossMeter(state.losses)
+        checkpoint.set_update_counts(trainer, state.updates)
+        self.meter, self._clock = LossMeter(state.losses), time.perf_counter()
         backends.broadcast(group, trainer, ema.parameters)
         if not np.array_equal(network.anchors_of(ema.net), np.float32(state.anchors)):
             raise UserError('the network decodes the anchors %s, but the targets would be made for %s: give the '
@@ -73,6 +74,9 @@ class Run:
     def after_step(self):
         """Count the batch, and write a checkpoint every --checkpoint-batches; RunError after too many bad batches."""
         self.state.batch += 1
+        now = time.perf_counter()
+        self.state.seconds += now - self._clock
+        self._clock = now
         if self.meter.bad_batches > MOST_BAD_BATCHES:
             raise RunError('epoch %d had %d batches with a loss that is not finite: look at the images named in '
                            '%s_train.log, and try a lower --lr or a longer --warmup-epochs; --resume auto goes on from '
@@ -93,18 +97,35 @@ class Run:
             raise RunError('epoch %d has trained nothing: no batch had a finite loss; try a lower --lr or a longer '
                            '--warmup-epochs' % self.epoch)
         if self.group.rank == 0:
-            entry = dict(self.meter.means(), epoch=self.epoch, lr=lr)
-            self.state.history.append(dict(entry, mAP=metrics.headline(values)) if values else entry)
+            self.state.history.append(self._entry(values, lr))
             with tolerated('the weights of epoch %d beside %s' % (self.epoch, self._path)):
                 self._save_weights(metric, values)
-            with tolerated(self._args.prefix + '_curves.png'):
-                curves.plot_curves(self._args.prefix + '_curves.png', self.state.history)
+            for end, write in ('_curves.png', curves.plot_curves), ('_history.csv', curves.write_table):
+                with tolerated(self._args.prefix + end):
+                    write(self._args.prefix + end, self.state.history)
             if self._args.tensorboard:
                 with tolerated('--tensorboard ' + self._args.tensorboard):
                     curves.write_scalars(self._args.tensorboard, self.state.history)
         self.state.epoch += 1
-        self.meter = LossMeter()
+        self.state.seconds = 0
+        self.meter, self._clock = LossMeter(), time.perf_counter()
         self._save()
+
+    def out_of_patience(self):
+        """Whether mAP has not improved for --patience validations, the same in all processes."""
+        best = [entry['mAP'] for entry in self.state.history if 'mAP' in entry]
+        waited = len(best) - 1 - int(np.argmax(best)) if best else 0
+        if not self._args.patience or not self.group.share(waited >= self._args.patience):
+            return False
+        logger.info('mAP has not improved for %d validations (--patience): the training ends here', self._args.patience)
+        return True
+
+    def _entry(self, values, lr):
+        """What the history says of this epoch."""
+        entry = {'epoch': self.epoch, 'seconds': round(self.state.seconds, 3),
+                 'images_per_second': round(self.meter.count / max(self.state.seconds, 1e-9), 3), 'lr': lr,
+                 **self.meter.means()}
+        return dict(entry, mAP=metrics.headline(values), metrics=values) if values else entry
 
     def _save_weights(self, metric, values):
         """Keep the best weights, and every --save-interval epochs the current ones, under the original's names."""
@@ -133,7 +154,7 @@ class Run:
         self._written = False
         with tolerated(self._path):
             state = dataclasses.replace(self.state, losses=self.meter.totals(), averaged=self._ema.steps,
-                                        updates=self._trainer._optimizer.num_update)
+                                        updates=checkpoint.update_counts(self._trainer))
             checkpoint.save(self._path, self._ema.net, self._trainer, state, self._args.keep, self._ema.average)
             self._written = True
         return self._written
