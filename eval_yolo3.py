@@ -1,7 +1,5 @@
 """Evaluate a detector: a .params or .onnx file and a data set -> the AP of each class and the mAP."""
 import argparse
-import json
-import math
 import os
 import time
 
@@ -11,15 +9,16 @@ start(__name__)
 
 import numpy as np
 
-from yolo3 import log, metrics, tta
-from yolo3.atomic import replacing, write_json
+from yolo3 import log, metrics, submission, tta
+from yolo3.atomic import write_json
 from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
 from yolo3.data.datasets import ROOT, open_val
+from yolo3.data.unlabelled import open_unlabelled
 from yolo3.detector import add_detector_flags, open_detector
 from yolo3.f1 import f1
 from yolo3.files import check_output, make_output_folder
-from yolo3.show import report
+from yolo3.show import report, tables
 
 
 def parse_args(argv=None):
@@ -43,16 +42,28 @@ def parse_args(argv=None):
     add('--nms-score-floor', type=share, default=SCORE_FLOOR, metavar='SCORE',
         help='boxes that score less, 0..1, are dropped before NMS; default: %(default)s, as in GluonCV')
     add('--json', default='', metavar='FILE', help='also write the numbers to this file')
-    add('--detections', default='', metavar='FILE', help="write the detections to this file, in COCO's result format")
+    add('--detections', default='', metavar='FILE|DIR', help="write the detections to this file, in COCO's result "
+        "format, or into this folder, as VOC's comp4_det_test_dog.txt and so on")
+    add('--no-labels', action='store_true', help='only write --detections: of an image_info JSON, of a split without '
+        'annotations or, without --val-splits, of all images below --dataset-root')
     add('--report', default='', metavar='DIR', help='write report.html and its pictures to this folder')
     add('--report-thresh', type=share, default=0.5, metavar='SCORE',
         help="lowest score, 0..1, in the report's confusion matrix and pictures; default: %(default)s, as in demo.py")
     args = parser.parse_args(argv)
     if len(args.data_shape) > 1 and (args.detections or args.report or args.tta):
         raise UserError('--detections, --report and --tta need a single --data-shape, not %d' % len(args.data_shape))
+    if args.no_labels:
+        refused = [flag for flag in ('--metric', '--json', '--report', '--tta') if vars(args)[flag[2:]]]
+        refused += ['several --data-shape'] if len(args.data_shape) > 1 else []
+        if refused or not args.detections:
+            raise UserError('--no-labels %s' % ('cannot be combined with ' + refused[0] if refused else
+                                                'needs --detections FILE: without labels there are no numbers'))
     used = [args.params, args.dataset_root or ROOT, args.report and os.path.join(args.report, 'report.html')]
     args.json = check_output('--json', args.json, used, begins='{"params":')
-    args.detections = check_output('--detections', args.detections, [*used, args.json], begins='[{"image_id":')
+    if args.detections.endswith(os.sep) or os.path.isdir(args.detections):
+        make_output_folder('--detections', args.detections)
+    else:
+        args.detections = check_output('--detections', args.detections, [*used, args.json], begins='[{"image_id":')
     return args
 
 
@@ -78,33 +89,25 @@ def timed(batches, seconds):
         seconds.append((time.perf_counter() - start) / len(batch[0]))
 
 
-def print_tables(values):
-    """For each metric a line for each class and number, the summary last; `values` is {metric: {name: number}}."""
-    for metric, numbers in values.items():
-        if len(values) > 1:
-            print('--metric %s' % metric)
-        width = max(map(len, numbers))
-        for name, value in numbers.items():
-            print('%-*s  %s' % (width, name, '  none' if math.isnan(value) else '%.4f' % value))
+def look(detector, batches, size, images):
+    """What the detector finds in the `batches` of `images`, as metrics.Detections; and milliseconds an image."""
+    found, seconds = metrics.Detections(images), []
+    with log.bar(len(images), 'evaluation') as bar:
+        detector.evaluate(timed(log.advancing(bar, batches), seconds), found, size)
+    # The first batch of a size also builds and tunes the network for it.
+    return found, 1000 * float(np.median(seconds[1:] or seconds))
 
 
-def print_f1(found):
-    """The threshold at which an F1 of `yolo3.f1` is best, and a line for each class there."""
-    width = max(map(len, found.names))
-    print('best mean F1, %.4f, at --thresh %.3f:' % (found.f1.mean(axis=0)[found.best], found.threshold))
-    print('%-*s  precision  recall      F1' % (width, ''))
-    for name, numbers in found.table().items():
-        print('%-*s  %9.4f  %6.4f  %6.4f' % (width, name, *numbers.values()))
+def measured(found, args, size):
+    """{metric: its numbers} of what `look` found at an input size."""
+    made = {name: metrics.make_metric(name, found.images, size if args.gluoncv_compatible else None)
+            for name in args.metric}
+    return {name: metrics.measure(metric, found.detections) for name, metric in made.items()}
 
 
-def print_sizes(results):
-    """A line for each input size: the summary number of each metric and the milliseconds per image."""
-    names = list(results[0]['values'])
-    heads = names if len(names) > 1 else [list(results[0]['values'][names[0]])[-1]]
-    print('%6s  %s  ms/image' % ('size', '  '.join('%6s' % head for head in heads)))
-    for result in results:
-        summaries = ['%6.4f' % list(values.values())[-1] for values in result['values'].values()]
-        print('%6d  %s  %8.1f' % (result['data_shape'], '  '.join(summaries), result['milliseconds']))
+def unwrapped(values):
+    """The numbers alone if they are of one metric."""
+    return values if len(values) > 1 else next(iter(values.values()))
 
 
 def main(argv=None):
@@ -112,54 +115,46 @@ def main(argv=None):
     log.start_log()
     detector = open_detector(args, args.nms_score_floor)
     dataset = args.dataset or detector.info['dataset']
-    names = args.metric or [metrics.default_metric(dataset)]
-    images = open_val(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits),
-                      args.on_bad_image)
+    args.metric = args.metric or [metrics.default_metric(dataset)]
+    open_images = open_unlabelled if args.no_labels else open_val
+    images = open_images(dataset, args.dataset_root, detector.info['classes'], comma_list(args.val_splits),
+                         args.on_bad_image)
     if args.report:
         make_output_folder('--report', args.report, {os.path.dirname(images.image_path(index))
                                                      for index in range(len(images))})
     print(images.summary())
 
-    results = []
-    sizes = args.data_shape or [detector.info['data_shape']]
+    sizes, results = args.data_shape or [detector.info['data_shape']], []
     views = tta.Views(detector, images, sizes[0], args.batch_size, args.num_workers) if args.tta else None
     for size, batches in zip(sizes, detector.loaders(images, sizes, args.batch_size, args.num_workers)):
-        metric, *others = [metrics.make_metric(name, images, size if args.gluoncv_compatible else None)
-                           for name in names]
-        seconds = []
-        with log.bar(len(images), 'evaluation') as bar:
-            values = [detector.evaluate(timed(log.advancing(bar, batches), seconds), metric, size)]
-        values = dict(zip(names, values + [metrics.measure(other, metric.detections) for other in others]))
-        # The first batch of a size also builds and tunes the network for it.
-        results.append({'data_shape': size, 'values': values, 'milliseconds': 1000 * np.median(seconds[1:] or seconds)})
+        found, milliseconds = look(detector, batches, size, images)
+        values = {} if args.no_labels else measured(found, args, size)
+        results.append({'data_shape': size, 'values': values, 'milliseconds': milliseconds})
 
-    if views:
-        plain, merged = values, views.merge(metric.detections)
-        values = {name: metrics.measure(each, merged) for name, each in zip(names, [metric, *others])}
-        results[0]['values'] = values
-    balance = f1(metric) if len(sizes) == 1 else None
-    print_tables(values) if len(sizes) == 1 else print_sizes(results)
-    if views:
-        for name in names:
-            print('without --tta %s was %.4f' % list(plain[name].items())[-1])
-    if balance:
-        print_f1(balance)
-    if args.json:
-        if len(names) == 1:
-            results = [dict(result, values=result['values'][names[0]]) for result in results]
-        numbers = {'data_shape': size, 'values': results[0]['values']} if len(sizes) == 1 else {'sizes': results}
+    numbers = {'params': args.params, 'images': len(found.detections), 'metric': ','.join(args.metric)}
+    if len(sizes) > 1:
+        tables.print_sizes(results)
+        numbers['sizes'] = [dict(result, values=unwrapped(result['values'])) for result in results]
+    elif not args.no_labels:
         if views:
-            numbers['without_tta'] = plain if len(names) > 1 else plain[names[0]]
+            numbers['without_tta'] = unwrapped(values)
+            tables.print_without_tta(values)
+            found.detections = views.merge(found.detections)
+            values = measured(found, args, size)
+        tables.print_values(values)
+        numbers.update(data_shape=size, values=unwrapped(values))
+        balance = f1(found)
         if balance:
+            tables.print_f1(balance)
             numbers.update(thresh=balance.threshold, f1=balance.table())
-        facts = {'params': args.params, 'images': len(metric.detections), 'metric': ','.join(names)}
-        write_json(args.json, dict(facts, **numbers))
+    if args.json:
+        write_json(args.json, numbers)
     if args.detections:
-        with replacing(args.detections) as temporary, open(temporary, 'w', encoding='utf-8') as file:
-            json.dump(metrics.coco_results(images, metric.detections), file)
+        submission.write(args.detections, images, found.detections)
     if args.report:
-        text = '%s; input %d x %d; metric %s' % (images.summary(), size, size, names[0])
-        report.write(args.report, os.path.basename(args.params), text, metric, values[names[0]], args.report_thresh)
+        text = '%s; input %d x %d; metric %s' % (images.summary(), size, size, args.metric[0])
+        report.write(args.report, os.path.basename(args.params), text, found, values[args.metric[0]],
+                     args.report_thresh)
 
 
 if __name__ == '__main__':

@@ -76,7 +76,24 @@ def coco_results(images, detections):
             for id_, score, (xmin, ymin, xmax, ymax) in zip(ids.tolist(), scores.tolist(), boxes.tolist())]
 
 
-class VOCMetric:
+class Detections:
+    """A metric without numbers, which keeps what `update` is given."""
+
+    def __init__(self, images):
+        self.images = images
+        self.reset()
+
+    def reset(self):
+        self.detections = []
+
+    def update(self, index, ids, scores, boxes):
+        self.detections.append((index, ids, scores, boxes))
+
+    def get(self):
+        return {}
+
+
+class VOCMetric(Detections):
     """VOC's AP of each class at IoU 0.5, without objects marked difficult, and their mean 'mAP', all from 0 to 1.
 
     A detection is right if it overlaps an object of its class by 0.5 or more that no better detection has taken. A
@@ -85,16 +102,9 @@ class VOCMetric:
     """
 
     def __init__(self, images, eleven_points, gluoncv_size=None):
-        self.images = images
+        super().__init__(images)
         self._average = eleven_point_average if eleven_points else area_under_curve
         self._size = gluoncv_size
-        self.reset()
-
-    def reset(self):
-        self.detections = []
-
-    def update(self, index, ids, scores, boxes):
-        self.detections.append((index, ids, scores, boxes))
 
     def get(self):
         values = [math.nan if recall is None else self._average(recall, precision)
@@ -181,22 +191,15 @@ def eleven_point_average(recall, precision):
     return float(np.mean([precision[recall >= least].max(initial=0) for least in np.arange(0, 1.1, 0.1)]))
 
 
-class COCOMetric:
+class COCOMetric(Detections):
     """COCO's AP of each class and its 12 numbers, all from 0 to 1, by pycocotools; scores under `floor` are dropped.
 
     Objects marked difficult, as VOC's form has them, do not count, nor does a detection of one.
     """
 
     def __init__(self, images, floor=0):
-        self.images = images
+        super().__init__(images)
         self._floor = floor
-        self.reset()
-
-    def reset(self):
-        self.detections = []
-
-    def update(self, index, ids, scores, boxes):
-        self.detections.append((index, ids, scores, boxes))
 
     def get(self):
         truth = self.images.coco

@@ -5,6 +5,7 @@ import numpy as np
 
 from yolo3 import log
 from yolo3.boxes import nms
+from yolo3.metrics import Detections
 
 SCALES = 0.8, 1.2  # of the input size, beside the plain one
 STRIDE = 32  # pixels: what an input's sides are multiples of
@@ -55,7 +56,7 @@ class Views:
         found = {index: [detections] for index, *detections in found}
         with log.bar(len(self._images) * len(self._loaders), 'other views') as bar:
             for source, size, batches in self._loaders:
-                seen = _Detections(source)
+                seen = Detections(source)
                 self._detector.evaluate(log.advancing(bar, batches), seen, size)
                 for index, ids, scores, boxes in seen.detections:
                     if source is self._mirrored:
@@ -71,19 +72,3 @@ def merge(ids, scores, boxes, classes):
     by_class = np.zeros((len(ids), classes), scores.dtype)
     by_class[np.arange(len(ids)), ids] = scores
     return nms(boxes, by_class, 0)
-
-
-class _Detections:
-    """A metric that keeps what it is given, and has no numbers."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def reset(self):
-        self.detections = []
-
-    def update(self, *found):
-        self.detections.append(found)
-
-    def get(self):
-        return {}
