@@ -141,8 +141,11 @@ def variable(name, kind, default=None):
 
 # ---- A process from its first line to its exit code
 
-def start(name):
-    """Prepare the process of a command, whose `__name__` is `name`, before the imports that take long."""
+def start(name, parse_args=None):
+    """Prepare the process of a command, whose `__name__` is `name`, before the imports that take long.
+
+    parse_args: to be called once now, so that --help and a wrong flag end here.
+    """
     if name != '__main__':
         return
     if sys.flags.optimize > 1:  # MXNet and GluonCV are not to be imported without docstrings
@@ -156,6 +159,11 @@ def start(name):
     memory = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= memory < LEAST_MEMORY:
         fail('ulimit -v allows %d kB of memory: at least %d are needed' % (memory / 1024, LEAST_MEMORY / 1024))
+    if parse_args:
+        try:
+            parse_args()
+        except UserError as error:
+            fail(error)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from yolo3.mxnet_setup import gluoncv
 
 from yolo3.data.targets import COLUMNS
 
-BOX_LOSSES = 'l2l1', 'ciou'
 CIOU_WEIGHT = 2.5  # as in PaddleDetection's PP-YOLO: boxes then weigh about as much as with l2l1
 IGNORED_IOU = 0.7  # a prediction that overlaps an object more is not background, even if it is not the object's own
 MOST_SMOOTHING = 1 / 40
@@ -36,9 +35,9 @@ class _Unchanged(gluoncv.model_zoo.yolo.yolo_target.YOLOV3TargetMerger):
 class DetectionLoss(gluoncv.loss.YOLOV3Loss):
     """The losses of objectness, centres, sizes and classes, each (B,), summed over an image's predictions.
 
-    num_class: how many classes there are. label_smooth: whether to smooth the class labels. box_loss: of BOX_LOSSES;
-    'l2l1' is GluonCV's, cross-entropy of the centres and L1 of the logs of the sizes; 'ciou' is that of Zheng et al.
-    2020 (Distance-IoU Loss), the distance of the centres and the rest.
+    num_class: how many classes there are. label_smooth: whether to smooth the class labels. box_loss: 'l2l1' is
+    GluonCV's, cross-entropy of the centres and L1 of the logs of the sizes; 'ciou' is that of Zheng et al. 2020
+    (Distance-IoU Loss), the distance of the centres and the rest.
     """
 
     def __init__(self, num_class, label_smooth=False, box_loss='l2l1'):
