@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from conftest import ROOT
+from yolo3.flags import parse_args
 
 # Stands in for every Python: says it has the version it was made with, makes a venv of itself, installs nothing, and
 # writes each command to a log. The FAKE_ variables make it fail.
@@ -445,6 +446,17 @@ ORIGINAL = {
     '--label-smooth --no-wd'}
 
 
+@pytest.mark.parametrize('script', ['scripts/train_voc_best.sh', 'scripts/train_coco_best.sh'])
+def test_our_own_recipes_are_the_originals_but_for_what_was_measured(machine, script):
+    assert machine.run('--dataset-root', 'my data', script=script).returncode == 0
+    (_, *args), = machine.commands
+    ours, original = map(parse_args, (args, ORIGINAL[script.replace('_best', '')].split()))
+    assert ours.dataset_root == 'my data'
+    kept = 'network', 'dataset', 'gpus', 'batch_size', 'num_workers', 'epochs', 'syncbn', 'warmup_epochs', 'sizes'
+    assert [vars(ours)[name] for name in kept] == [vars(original)[name] for name in kept]
+    assert (ours.optimizer, ours.lr_mode, ours.mixup, ours.label_smooth) == ('adam', 'cosine', False, False)
+
+
 @pytest.mark.parametrize('script', sorted(ORIGINAL))
 def test_the_recipes_are_the_original_commands(machine, script):
     assert machine.run('--dataset-root', 'my data', script=script).returncode == 0
@@ -458,7 +470,6 @@ def test_the_recipes_are_the_original_commands(machine, script):
 def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus, monkeypatch):
     import demo
     import eval_yolo3
-    import train_yolo3_mobilenet
     run = machine.project / 'runs' / 'quickstart'
     run.mkdir(parents=True)
     (run / 'eval.json').write_text('{"params": "", "values": {"mAP": 0.625}}')
@@ -471,7 +482,7 @@ def test_quickstart_goes_from_set_up_to_pictures(machine, flag, gpus, monkeypatc
     assert [os.path.basename(command[0]) for command in (make, train, evaluate, show)] == [
         'make_digits.py', 'train_yolo3_mobilenet.py', 'eval_yolo3.py', 'demo.py']
     monkeypatch.chdir(machine.project)
-    trained = train_yolo3_mobilenet.parse_args(train[1:])
+    trained = parse_args(train[1:])
     evaluated, shown = eval_yolo3.parse_args(evaluate[1:]), demo.parse_args(show[1:])
     assert trained.gpus == evaluated.gpus == shown.gpus == gpus
     assert trained.prefix + '_best.params' == evaluated.params == shown.params
