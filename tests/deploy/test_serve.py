@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import pathlib
 import queue
 import re
 import signal
@@ -31,8 +32,9 @@ from flask import request
 from conftest import ROOT, slow
 from yolo3.deploy import serve
 
-FOUND = [{'class': '狗 <b>', 'score': 0.9, 'box': [10.5, 20, 50, 60]},
-         {'class': 'cat', 'score': 0.6, 'box': [0, 0, 9, 9]}]
+FOUND = [{'class': '狗 <b>', 'score': 0.9, 'box': [10.5, 20, 50, 90]},
+         {'class': 'cat', 'score': 0.6, 'box': [0, 0, 9, 9]},
+         {'class': 'dog', 'score': 0.2, 'box': [300, 200, 400, 300]}]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script></svg>'
 
 
@@ -75,7 +77,7 @@ def app(seen):
     def find(image, thresh):
         seen.append((image, thresh))
         return FOUND
-    return serve.make_app(find, 'cells & <b>.onnx', 0.5)
+    return serve.make_app(find, 'cells & <b>.onnx', ['狗 <b>', 'cat', 'dog'], 0.5)
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def test_all_errors_are_json(app):
 
 
 def test_an_internal_error_is_not_shown_to_the_sender():
-    app = serve.make_app(lambda image, thresh: 1 / 0, 'a', 0.5)
+    app = serve.make_app(lambda image, thresh: 1 / 0, 'a', [], 0.5)
     client = app.test_client()
     for _ in range(2):  # and the queue goes on
         answer = client.post('/detect', data=picture(), content_type='image/png')
@@ -187,7 +189,7 @@ def test_one_picture_at_a_time_and_none_waits_forever(monkeypatch):
         started.set()
         assert go_on.wait(60)
         return []
-    app = serve.make_app(find, 'a', 0.5)
+    app = serve.make_app(find, 'a', [], 0.5)
     answers = []
 
     def post():
@@ -264,9 +266,9 @@ def test_slow_clients_keep_nobody_out(address):
 
 
 def test_a_request_has_a_limited_time_and_an_answered_one_leaves_its_connection_open(address, monkeypatch):
-    monkeypatch.setattr(serve, 'REQUEST_SECONDS', 0.5)
+    monkeypatch.setattr(serve, 'REQUEST_SECONDS', 1)
     slow, kept = slow_client(address), http.client.HTTPConnection(*address)
-    for _ in range(3):
+    for _ in range(4):
         kept.request('GET', '/')
         assert kept.getresponse().read()
         time.sleep(0.3)
@@ -349,30 +351,62 @@ def test_an_address_that_is_not_available_is_one_line(run, params):
     gc.collect()  # the warnings come now
 
 
+# What a user does, in the page itself: drops two pictures, of which one is broken, moves the slider, and so on.
+USED = """
+const reports = {}, saved = {}, posts = performance.getEntriesByType.bind(performance, "resource");
+const pixel = (x, y) => [...context.getImageData(x, y, 1, 1).data].slice(0, 3);
+const asked = () => posts().filter(entry => entry.name.includes("/detect")).map(entry => entry.name.split("?")[1]);
+const report = name => reports[name] = {count: $("count").textContent, rows: $("table").innerText, edge: pixel(45, 90),
+    inside: pixel(30, 75), classes: $("classes").innerText, strip: $("strip").innerText, asked: asked()};
+const until = async done => { while (!done()) await new Promise(go => setTimeout(go, 20)); };
+save = async (blob, name) => saved[name] = blob.type.startsWith("image") ? blob.type : JSON.parse(await blob.text());
+
+async function use() {
+  reports.empty = !$("drop").hidden && canvas.hidden && $("save-picture").disabled && $("save-json").disabled;
+  const blob = await (await fetch("/picture")).blob(), dropped = new DataTransfer();
+  dropped.items.add(new File([blob], "blood.cells.jpg", {type: blob.type}));
+  dropped.items.add(new File([blob.slice(0, 900)], "<i>broken.jpg", {type: blob.type}));
+  document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: dropped}));
+  await until(() => pictures.length === 2 && !pictures.some(isWaiting) && image);
+  reports.said = $("status").outerHTML;
+  reports.size = [canvas.width, canvas.height];
+  report("dropped");
+  $("thresh").value = 0.7;
+  $("thresh").dispatchEvent(new Event("input"));
+  report("higher");
+  $("thresh").value = 0.1;
+  $("thresh").dispatchEvent(new Event("input"));
+  report("lower");
+  boxes.get("狗 <b>").click();
+  report("filtered");
+  $("save-picture").click();
+  $("save-json").click();
+  await until(() => Object.keys(saved).length === 2);
+  reports.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  reports.violations = window.axe ? (await axe.run()).violations.map(one => one.id + ": " + one.nodes[0].html) : [];
+  return {...reports, saved};
+}
+use().catch(error => String(error.stack)).then(
+  result => fetch("/report", {method: "POST", body: JSON.stringify(result)}));
+</script>"""
+
+
 @pytest.mark.slow
-def test_the_page_draws_what_is_found_in_a_browser(app, browser, data, tmp_path):
+def test_the_page_in_a_browser(app, browser, data, tmp_path):
+    """With YOLO3_AXE, the path of axe-core's axe.min.js (npm), the page's accessibility is checked too."""
     path = data + '/bccd/VOC2007/JPEGImages/BloodImage_00007.jpg'
+    reports = queue.Queue()
 
     @app.get('/picture')
     def real_picture():
         with open(path, 'rb') as file:
             return file.read(), {'Content-Type': 'image/jpeg'}
 
-    @app.get('/chosen/<kind>')
-    def chosen(kind):  # as by a user who chooses a file
+    @app.get('/used')
+    def used():
         page = app.test_client().get('/').get_data(as_text=True)
-        return page.replace('</script>', '''
-            const broken = location.pathname.endsWith("broken"); history.replaceState(null, "", "/");
-            fetch("/picture").then(answer => answer.blob()).then(async blob => {
-                if (broken) blob = blob.slice(0, 900, blob.type);
-                await showPicture(new File([blob], "blood.jpg", {type: blob.type}));
-                const pixel = (x, y) => [...context.getImageData(x, y, 1, 1).data].slice(0, 3);
-                fetch("/report", {method: "POST", body: JSON.stringify({said: $("status").outerHTML,
-                    table: $("table").outerHTML, size: [canvas.width, canvas.height], edge: pixel(30, 20),
-                    inside: pixel(30, 40)})});
-            }); </script>''')
-
-    reports = queue.Queue()
+        axe = os.environ.get('YOLO3_AXE')
+        return page.replace('</script>', (pathlib.Path(axe).read_text(encoding='utf-8') if axe else '') + USED)
 
     @app.post('/report')
     def report():
@@ -380,25 +414,30 @@ def test_the_page_draws_what_is_found_in_a_browser(app, browser, data, tmp_path)
         return {}
     server = waitress.create_server(app, host='127.0.0.1', port=0)
     threading.Thread(target=server.run, daemon=True).start()
-
-    def opened(kind):
-        process = subprocess.Popen([browser, '--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-port=0',
-                                    '--user-data-dir=%s' % tmp_path,
-                                    'http://127.0.0.1:%s/chosen/%s' % (server.effective_port, kind)],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            return reports.get(timeout=200)
-        finally:
-            process.terminate()
-            process.wait()
+    process = subprocess.Popen([browser, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
+                                '--disable-background-networking', '--disable-component-update', '--disable-sync',
+                                '--no-first-run', '--remote-debugging-port=0', '--window-size=375,800',
+                                '--user-data-dir=%s' % tmp_path, 'http://127.0.0.1:%s/used' % server.effective_port],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        good = opened('good')
-        assert '<tr><td>狗 &lt;b&gt;</td><td>0.90</td></tr><tr><td>cat</td><td>0.60</td></tr>' in good['table']
-        assert '2 objects in' in good['said'] and good['size'] == [640, 480]
-        column = np.asarray(Image.open(path))[:, 30].astype(int)
-        assert np.abs(good['inside'] - column[40]).max() < 12  # the picture
-        assert np.abs(good['edge'] - column[20]).max() > 40  # the box
-        broken = opened('broken')
-        assert 'class="error"' in broken['said'] and 'blood.jpg: cannot read image' in broken['said']
+        found = reports.get(timeout=200)
     finally:
+        process.terminate()
+        process.wait()
         server.close()
+    assert isinstance(found, dict), found
+    assert found['empty'] and found['size'] == [640, 480] and found['overflow'] == 0 and not found['violations']
+    assert 'class="error"' in found['said'] and '&lt;i&gt;broken.jpg: cannot read image' in found['said']
+    dropped, higher, lower, filtered = [found[name] for name in ('dropped', 'higher', 'lower', 'filtered')]
+    assert dropped['count'] == '2 detections' and dropped['rows'].split('\n') == ['狗 <b>\t\t0.90', 'cat\t\t0.60']
+    assert '2 found' in dropped['strip'] and 'failed' in dropped['strip']
+    assert higher['count'] == '1 detection' and 'cat' not in higher['rows'] + higher['classes']
+    assert lower['count'] == '3 detections' and 'dog' in lower['rows'] and lower['classes'].count('1') == 3
+    assert filtered['count'] == '2 detections' and '狗' not in filtered['rows'] and '狗' in filtered['classes']
+    assert filtered['asked'] == ['thresh=0', 'thresh=0']  # once for each picture, and never again
+    true = np.asarray(Image.open(path)).astype(int)
+    for state, is_drawn in (dropped, True), (higher, True), (lower, True), (filtered, False):
+        assert np.abs(state['inside'] - true[75, 30]).max() < 12  # the picture
+        assert (np.abs(state['edge'] - true[90, 45]).max() > 40) == is_drawn  # the box
+    assert found['saved'] == {'blood.cells_detections.jpeg': 'image/jpeg', 'detections.json': [
+        {'file': 'blood.cells.jpg', 'width': 640, 'height': 480, 'detections': FOUND[1:]}]}

@@ -20,6 +20,7 @@ import time
 
 from yolo3.cli import Interrupted, UserError, fail
 from yolo3.data.images import ImageFile
+from yolo3.show.draw import colour
 
 try:
     import waitress
@@ -43,10 +44,10 @@ HEAD_START = 2 ** 16  # bytes that count as received when a request begins: a ne
 CUT_BYTES = 4 * MOST_BYTES
 
 
-def make_app(find, name, thresh):
+def make_app(find, name, classes, thresh):
     """The Flask application. find: (image (H, W, 3) uint8 RGB, lowest score) -> [{'class', 'score', 'box'}].
 
-    name: of the model, for the page. thresh: the lowest score, 0..1, unless a request has its own.
+    name, classes: of the model, for the page. thresh: the lowest score, 0..1, unless a request has its own.
     """
     app = Flask(__name__, template_folder=os.path.dirname(os.path.abspath(__file__)), static_folder=None)
     app.json.sort_keys = app.json.ensure_ascii = False
@@ -54,7 +55,8 @@ def make_app(find, name, thresh):
 
     @app.get('/')
     def page():
-        return render_template('serve.html', name=name, thresh=thresh, types=','.join(TYPES), most_bytes=MOST_BYTES)
+        return render_template('serve.html', name=name, thresh=thresh, types=','.join(TYPES), most_bytes=MOST_BYTES,
+                               colours=[(name, colour(name)) for name in classes])
 
     @app.post('/detect')
     def detect():
@@ -152,9 +154,9 @@ def make_server(app, host, port):
         raise UserError('--host %s --port %d: cannot listen on this address: %s' % (host, port, error))
 
 
-def run(find, name, thresh, host, port):
-    """Serve until Ctrl-C or SIGTERM; see `make_app`. Raises UserError as `make_server`."""
-    server = make_server(make_app(find, name, thresh), host, port)
+def run(app, host, port):
+    """Serve the application of `make_app` until Ctrl-C or SIGTERM. Raises UserError as `make_server`."""
+    server = make_server(app, host, port)
     logging.basicConfig(format='%(message)s')
     logging.getLogger('waitress').setLevel(logging.INFO)
     server.print_listen('http://{}:{}  (Ctrl-C stops it)')
