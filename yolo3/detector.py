@@ -10,6 +10,7 @@ An .onnx file needs neither MXNet nor GluonCV.
 """
 import argparse
 import os
+import sys
 
 from yolo3.boxes import SCORE_FLOOR
 from yolo3.cli import UserError, comma_list
@@ -49,7 +50,7 @@ def add_detector_flags(parser, default=''):
     add = parser.add_argument
     add('--gpus', default=None, metavar='0,1', help="GPUs to use; '' is the CPU; default: GPU 0 if there is one")
     add('--backend', default='', choices=BACKENDS,
-        help='runtime of an .onnx file, on the CPU; default: %s' % BACKENDS[0])
+        help='runtime of an .onnx file; default: %s' % BACKENDS[0])
 
 
 def open_detector(args, score_floor=SCORE_FLOOR):
@@ -58,9 +59,8 @@ def open_detector(args, score_floor=SCORE_FLOOR):
     score_floor: boxes that score less, 0..1, take no part in NMS.
     """
     if is_exported(args.params):
-        if args.gpus:
-            raise UserError('--gpus %s: .onnx files run on the CPU only' % args.gpus)
-        detector = ONNXDetector(args.params, args.backend, score_floor)
+        detector = ONNXDetector(args.params, args.backend, args.gpus, score_floor)
+        print('%s runs on %s' % (args.params, detector.runs_on), file=sys.stderr)
         require_given(detector.info, args.params, args.network, comma_list(args.classes))
         return detector
     if args.backend:

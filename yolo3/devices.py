@@ -1,70 +1,35 @@
-"""The devices that `--gpus` names, checked before the first operation on them could fail."""
+"""MXNet's devices that `--gpus` names, checked before the first operation on them could fail."""
 import contextlib
-import ctypes
 
 from yolo3.mxnet_setup import mx
 
 from yolo3.cli import RunError, UserError
+from yolo3.gpus import driver_version, gpus_found, numbers
 
 OLDEST_DRIVER = 11000  # any for CUDA 11 runs what was made for 11.2
 
 
-def driver_version():
-    """The newest CUDA that NVIDIA's driver knows, as 11020 for 11.2; 0 without a driver."""
-    version = ctypes.c_int()
-    with contextlib.suppress(OSError):
-        ctypes.CDLL('libcuda.so.1').cuDriverGetVersion(ctypes.byref(version))
-    return version.value
-
-
-def gpus_found():
-    """The compute capability (major, minor) of each GPU, in MXNet's numbering; [] without a GPU or its driver."""
-    try:
-        cuda = ctypes.CDLL('libcuda.so.1')
-    except OSError:
-        return []
-    count, device, major, minor = (ctypes.c_int() for _ in range(4))
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
-        return []
-    found = []
-    for number in range(count.value):
-        cuda.cuDeviceGet(ctypes.byref(device), number)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)  # ..._MINOR
-        found.append((major.value, minor.value))
-    return found
-
-
 def gpu_numbers(gpus, found, gpu_build, driver):
-    """The numbers in `--gpus`, all of them usable, or UserError.
+    """The numbers in `--gpus`, all of them usable by MXNet, or UserError.
 
     `found` is what `gpus_found()` said, `driver` what `driver_version()` said; `gpu_build` whether the installed MXNet
     is one that can use a GPU.
     """
-    try:
-        numbers = [int(number) for number in gpus.split(',') if number.strip()]
-    except ValueError:
-        raise UserError("--gpus %s: give numbers with commas between, as in --gpus 0,1, or '' for the CPU" % gpus)
-    for number in numbers:
+    named = numbers(gpus, len(found))
+    for number in named:
         problem = None
-        if numbers.count(number) > 1:
-            problem = 'GPU %d is named twice' % number
-        elif not found:
-            problem = "no NVIDIA GPU with its driver found; --gpus '' uses the CPU"
-        elif not gpu_build:
+        if not gpu_build:
             problem = "this MXNet is the CPU build (scripts/setup.sh --gpu for the other); --gpus '' uses the CPU"
         elif driver < OLDEST_DRIVER:
             problem = ("NVIDIA's driver knows CUDA %d.%d, and MXNet needs 11: update it to 450.80.02 or newer; "
                        "--gpus '' uses the CPU" % (driver // 1000, driver % 1000 // 10))
-        elif not 0 <= number < len(found):
-            problem = 'there is no GPU %d; found: --gpus %s' % (number, ','.join(map(str, range(len(found)))))
         elif not 5 <= found[number][0] <= 8:
             # It has them for sm_50, 60, 70, 80 and 86, and no PTX to make others from.
             problem = ("GPU %d has compute capability %d.%d, and MXNet 1.9.1 has kernels for 5.0 to 8.9 only "
                        "(Maxwell to Ampere, Ada); --gpus '' uses the CPU" % ((number,) + found[number]))
         if problem:
             raise UserError('--gpus %s: %s' % (gpus, problem))
-    return numbers
+    return named
 
 
 def contexts(gpus, local_rank=None):
@@ -79,11 +44,11 @@ def contexts(gpus, local_rank=None):
             return [mx.cpu()]
     if not gpus.strip():
         return [mx.cpu()]
-    numbers = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA'), driver_version())
-    if local_rank is not None and local_rank >= len(numbers):
+    named = gpu_numbers(gpus, gpus_found(), mx.runtime.Features().is_enabled('CUDA'), driver_version())
+    if local_rank is not None and local_rank >= len(named):
         raise UserError('--gpus %s lists %d GPUs, but this host runs %d processes or more: list one for each'
-                        % (gpus, len(numbers), local_rank + 1))
-    return [mx.gpu(number) for number in (numbers if local_rank is None else [numbers[local_rank]])] or [mx.cpu()]
+                        % (gpus, len(named), local_rank + 1))
+    return [mx.gpu(number) for number in (named if local_rank is None else [named[local_rank]])] or [mx.cpu()]
 
 
 def devices_to_train_on(args, group):

@@ -122,6 +122,8 @@ def test_demo_finds_the_same(run, without_mxnet, files, tmp_path, variant, backe
     command = without_mxnet if variant == 'plain' else functools.partial(run, cwd=tmp_path)
     done = command('demo.py', '--params', files[variant], '--backend', backend, *flags, 'onnx.json')
     assert done.returncode == expected.returncode == 0, done.stderr + expected.stderr
+    runs_on = {'onnxruntime': "ONNX Runtime's CPUExecutionProvider", 'openvino': "OpenVINO's CPU"}[backend]
+    assert done.stderr.startswith('%s runs on %s\n' % (files[variant], runs_on))
     found, true = [json.loads((tmp_path / name).read_text()) for name in ('onnx.json', 'params.json')]
     for mine, theirs in zip(found, true):
         assert len(mine['detections']) == len(theirs['detections']) > 3
@@ -201,6 +203,32 @@ def test_flags_that_do_not_go_together(run, files, script):
                         (['--params', files['plain'], '--backend', 'tensorrt'], '--backend')):
         done = run(script, *flags, *([files['plain']] if script == 'demo.py' else []))
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and said in done.stderr
+
+
+@pytest.mark.parametrize('gpus', [None, '0'])
+def test_a_gpu_that_does_not_start(files, gpus, monkeypatch):
+    import onnxruntime
+    monkeypatch.setattr(onnxruntime, 'get_available_providers',
+                        lambda: ['CUDAExecutionProvider', 'CPUExecutionProvider'])
+    monkeypatch.setattr(runtimes, 'gpus_found', lambda: [(9, 0)])
+    with pytest.warns(UserWarning, match='CUDAExecutionProvider'):  # ONNX Runtime's: this one has no CUDA
+        if gpus is None:
+            assert runtimes.ONNXDetector(files['plain'], gpus=gpus).runs_on == "ONNX Runtime's CPUExecutionProvider"
+        else:
+            with pytest.raises(UserError, match='--gpus 0: ONNX Runtime could not start CUDAExecutionProvider'):
+                runtimes.ONNXDetector(files['plain'], gpus=gpus)
+
+
+def test_openvino_auto_finds_the_same(files, monkeypatch):
+    pytest.importorskip('openvino')
+    images = pictures((96, 96), 2)
+    true = runtimes.ONNXDetector(files['plain'], 'openvino')
+    monkeypatch.setattr(runtimes.accelerators, 'openvino_device', lambda gpus, available: 'AUTO')
+    mine = runtimes.ONNXDetector(files['plain'], 'openvino', None)
+    assert (true.runs_on, mine.runs_on) == ("OpenVINO's CPU", "OpenVINO's AUTO on CPU")
+    for found, expected in zip(mine.forward(images), true.forward(images)):
+        for part, other in zip(found, expected):
+            np.testing.assert_allclose(part, other, atol=1e-3)
 
 
 def test_a_missing_runtime_is_named(files, monkeypatch):

@@ -9,7 +9,9 @@ import numpy as np
 from yolo3.boxes import SCORE_FLOOR, nms, resize, to_original
 from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample_or_black
+from yolo3.deploy import accelerators
 from yolo3.files import require_regular
+from yolo3.gpus import gpus_found
 from yolo3.metrics import measure
 from yolo3.sidecar import CHECKS, OPTIONAL, checked
 from yolo3.system import threads
@@ -25,16 +27,17 @@ OUTPUTS = ['boxes', 'scores', 'classes']
 class Exported:
     """A file of scripts/export_onnx.py, open. Raises UserError.
 
-    path: the file. backend: one of BACKENDS, '' the first. `info`: as in `yolo3.detector`. `shapes`: {output: its
-    shape, a list in which only the fixed dimensions are numbers}.
+    path: the file. backend: one of BACKENDS, '' the first. gpus: see `accelerators`. `info`: as in `yolo3.detector`.
+    `shapes`: {output: its shape, a list in which only the fixed dimensions are numbers}. `runs_on`: the runtime and its
+    device, for people.
     """
 
-    def __init__(self, path, backend=''):
+    def __init__(self, path, backend='', gpus=''):
         self._path = path
         opener = {'onnxruntime': _onnxruntime, 'openvino': _openvino}[backend or BACKENDS[0]]
         try:
             require_regular(path)
-            self._compute, metadata, input_type, self.shapes = opener(path)
+            self._compute, metadata, input_type, self.shapes, self.runs_on = opener(path, gpus)
             self.info = facts(metadata)
         except ImportError as error:
             raise UserError('%s: Python has no module %s here: pip install -r requirements/deploy.txt'
@@ -68,12 +71,14 @@ class Exported:
 class ONNXDetector:
     """The detector in a file of scripts/export_onnx.py, behind the interface of `yolo3.detector`.
 
-    path, backend: see Exported. score_floor: boxes that score less, 0..1, take no part in NMS. Raises UserError.
+    path, backend, gpus, `runs_on`: see Exported. score_floor: boxes that score less, 0..1, take no part in NMS.
+    Raises UserError.
     """
 
-    def __init__(self, path, backend='', score_floor=SCORE_FLOOR):
-        self._file = Exported(path, backend)
-        self.info, self.prepare, shapes = self._file.info, self._file.prepare, self._file.shapes
+    def __init__(self, path, backend='', gpus='', score_floor=SCORE_FLOOR):
+        self._file = Exported(path, backend, gpus)
+        self.info, self.prepare, self.runs_on = self._file.info, self._file.prepare, self._file.runs_on
+        shapes = self._file.shapes
         if not shapes.keys() >= set(OUTPUTS):
             raise UserError('%s has raw outputs only: export it without --heads' % path)
         self._path, self._nms_inside = path, len(shapes['boxes']) == 2
@@ -139,27 +144,39 @@ def facts(metadata):
     return checked(found, 'mean', 'std')
 
 
-def _onnxruntime(path):
+def _onnxruntime(path, gpus):
     """What the file holds: a function of the input and the names of outputs, which gives these; a function of a
-    metadata key; the type of the input; the shapes of Exported."""
+    metadata key; the type of the input; the `shapes` and `runs_on` of Exported."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    chosen = accelerators.providers(gpus, onnxruntime.get_available_providers(), len(gpus_found()))
+    if len(chosen) > 1 and hasattr(onnxruntime, 'preload_dlls'):
+        onnxruntime.preload_dlls()  # CUDA from its packages on PyPI
+    session = onnxruntime.InferenceSession(path, options, providers=chosen)
+    session.disable_fallback()  # an error on the GPU is an error
+    provider = session.get_providers()[0]
+    if gpus is not None and len(chosen) > 1 and provider == accelerators.CPU:
+        raise UserError("--gpus %s: ONNX Runtime could not start %s: docs/deploy.md says what it needs; --gpus '' uses "
+                        "the CPU" % (gpus, ' or '.join(name for name, _ in chosen[:-1])))
     return (lambda images, names: session.run(names, {'images': images}),
             session.get_modelmeta().custom_metadata_map.__getitem__, session.get_inputs()[0].type,
-            {output.name: output.shape for output in session.get_outputs()})
+            {output.name: output.shape for output in session.get_outputs()}, "ONNX Runtime's " + provider)
 
 
-def _openvino(path):
+def _openvino(path, gpus):
     """As `_onnxruntime`."""
     import openvino
     core = openvino.Core()
     model = core.read_model(path)
-    # By default it computes in bfloat16 if the processor can, and finds other boxes than elsewhere.
-    compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32',
-                                                 'INFERENCE_NUM_THREADS': threads()})
+    device = accelerators.openvino_device(gpus, core.available_devices)
+    # By default it computes in bfloat16 if the processor can, a GPU in float16, and finds other boxes than elsewhere.
+    settings = {'INFERENCE_PRECISION_HINT': 'f32'}
+    if not device.startswith('GPU'):  # which does not know it
+        settings['INFERENCE_NUM_THREADS'] = threads()
+    compiled = core.compile_model(model, device, settings)
+    devices = dict.fromkeys([device] + compiled.get_property('EXECUTION_DEVICES'))
 
     def run(images, names):
         results = compiled({'images': images})
@@ -167,7 +184,7 @@ def _openvino(path):
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
             {name: [side.get_length() if side.is_static else None for side in output.partial_shape]
-             for output in model.outputs for name in output.names})
+             for output in model.outputs for name in output.names}, "OpenVINO's " + ' on '.join(devices))
 
 
 def batches(images, size, batch_size, num_workers):
