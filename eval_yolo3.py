@@ -11,7 +11,7 @@ import numpy as np
 
 from yolo3 import log, metrics, submission, tta
 from yolo3.atomic import write_json
-from yolo3.boxes import SCORE_FLOOR
+from yolo3.boxes import NMS
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
 from yolo3.data.datasets import ROOT, open_val
 from yolo3.data.unlabelled import open_unlabelled
@@ -39,7 +39,7 @@ def parse_args(argv=None):
     add('--tta', action='store_true', help='test-time augmentation: three sizes, each also mirrored, merged by NMS')
     add('--gluoncv-compatible', action='store_true',
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
-    add('--nms-score-floor', type=share, default=SCORE_FLOOR, metavar='SCORE',
+    add('--nms-score-floor', type=share, default=NMS.score_floor, metavar='SCORE',
         help='boxes that score less, 0..1, are dropped before NMS; default: %(default)s, as in GluonCV')
     add('--json', default='', metavar='FILE', help='also write the numbers to this file')
     add('--detections', default='', metavar='FILE|DIR', help="write the detections to this file, in COCO's result "
@@ -113,7 +113,7 @@ def unwrapped(values):
 def main(argv=None):
     args = parse_args(argv)
     log.start_log()
-    detector = open_detector(args, args.nms_score_floor)
+    detector = open_detector(args, NMS._replace(score_floor=args.nms_score_floor))
     dataset = args.dataset or detector.info['dataset']
     args.metric = args.metric or [metrics.default_metric(dataset)]
     open_images = open_unlabelled if args.no_labels else open_val

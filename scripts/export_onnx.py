@@ -13,7 +13,7 @@ start(__name__)
 import numpy as np
 
 from yolo3.atomic import replacing
-from yolo3.boxes import MEAN, NMS_KEPT, NMS_THRESH, NMS_TOPK, SCORE_FLOOR, STD
+from yolo3.boxes import MEAN, NMS, STD
 from yolo3.cli import ArgumentParser, UserError, comma_list, fail, run
 from yolo3.data.anchors import STRIDES
 from yolo3.detector import add_params_flags
@@ -160,16 +160,16 @@ def suppress(graph, boxes, scores):
     """Final boxes (n, 4), scores (n,) and classes (n,) of one image, the best first, as GluonCV's box_nms."""
     # Only the best 400 scores of all classes take part. The operator has no such setting, but its threshold can be
     # computed: the 401st score.
-    flat = graph.add('Concat', graph.add('Reshape', scores, [-1]), np.zeros(NMS_TOPK + 1, 'float32'), axis=0)
-    best, _ = graph.add('TopK', flat, [NMS_TOPK + 1], outputs=2)
-    threshold = graph.add('Max', graph.add('Gather', best, [NMS_TOPK], axis=0), np.float32([SCORE_FLOOR]))
-    chosen = graph.add('NonMaxSuppression', boxes, graph.add('Transpose', scores, perm=[0, 2, 1]), np.int64([NMS_KEPT]),
-                       np.float32([NMS_THRESH]), threshold)
+    flat = graph.add('Concat', graph.add('Reshape', scores, [-1]), np.zeros(NMS.topk + 1, 'float32'), axis=0)
+    best, _ = graph.add('TopK', flat, [NMS.topk + 1], outputs=2)
+    threshold = graph.add('Max', graph.add('Gather', best, [NMS.topk], axis=0), np.float32([NMS.score_floor]))
+    chosen = graph.add('NonMaxSuppression', boxes, graph.add('Transpose', scores, perm=[0, 2, 1]),
+                       np.int64([NMS.kept]), np.float32([NMS.thresh]), threshold)
     boxes, scores = [graph.add('Squeeze', tensor, [0]) for tensor in (boxes, scores)]
     classes, numbers = [graph.add('Gather', chosen, column, axis=1) for column in (1, 2)]
     scores = graph.add('GatherND', scores, graph.add('Concat', graph.add('Unsqueeze', numbers, [1]),
                                                      graph.add('Unsqueeze', classes, [1]), axis=1))
-    count = graph.add('Min', graph.add('Shape', scores), np.int64([NMS_KEPT]))
+    count = graph.add('Min', graph.add('Shape', scores), np.int64([NMS.kept]))
     scores, order = graph.add('TopK', scores, count, outputs=2)
     return (graph.add('Gather', boxes, graph.add('Gather', numbers, order)), scores,
             graph.add('Gather', classes, order))

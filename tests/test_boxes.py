@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from yolo3.boxes import iou, nms, resize, to_original
+from yolo3.boxes import NMS, Suppression, iou, nms, resize, suppress, to_original
 from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms.image import imresize
 from gluoncv.utils.bbox import bbox_iou
@@ -32,18 +32,26 @@ def test_iou_equals_gluoncv():
     assert iou(first[:0], second).shape == (0, 20)
 
 
-@pytest.mark.parametrize('seed', range(5))
-def test_nms_is_mxnets(seed):
+@pytest.mark.parametrize('seed, settings', [
+    *[(seed, NMS) for seed in range(5)], (5, Suppression(thresh=0)), (6, Suppression(thresh=1)),
+    (7, Suppression(score_floor=0.7)), (8, Suppression(kept=7)), (9, Suppression(thresh=0.9, topk=1200, kept=1000))])
+def test_nms_is_mxnets(seed, settings):
     generator = np.random.RandomState(seed)
     corner = generator.uniform(-20, 80, (300, 2))
     boxes = np.hstack((corner, corner + generator.uniform(5, 60, (300, 2)))).astype('float32')
     scores = (generator.uniform(0, 1, (300, 4)) ** 3).astype('float32')
     rows = [np.hstack((np.full((300, 1), id_), scores[:, [id_]], boxes)) for id_ in range(4)]
-    expected = mx.nd.contrib.box_nms(mx.nd.array(np.vstack(rows)), overlap_thresh=0.45, valid_thresh=0.01, topk=400,
-                                     id_index=0, score_index=1, coord_start=2).asnumpy()[:100]
+    expected = mx.nd.contrib.box_nms(mx.nd.array(np.vstack(rows)), overlap_thresh=settings.thresh,
+                                     valid_thresh=settings.score_floor, topk=settings.topk, id_index=0, score_index=1,
+                                     coord_start=2).asnumpy()[:settings.kept]
     expected = expected[expected[:, 0] >= 0]
-    ids, values, kept = nms(boxes, scores)
+    ids, values, kept = nms(boxes, scores, settings)
     np.testing.assert_array_equal(ids, expected[:, 0])
     np.testing.assert_array_equal(values, expected[:, 1])
     np.testing.assert_array_equal(kept, expected[:, 2:])
-    assert nms(boxes, scores * 0)[2].shape == (0, 4)
+    best = scores.argmax(axis=1)  # a class each
+    only = np.where(np.arange(4) == best[:, None], scores, 0)
+    for ours, theirs in zip(suppress(best, scores.max(axis=1), boxes, settings._replace(score_floor=0)),
+                            nms(boxes, only, settings._replace(score_floor=0))):
+        np.testing.assert_array_equal(ours, theirs)
+    assert nms(boxes, scores * 0, settings)[2].shape == (0, 4)

@@ -4,6 +4,7 @@ import pytest
 
 from yolo3.mxnet_setup import mx
 from yolo3 import detect, network
+from yolo3.boxes import NMS, Suppression
 from yolo3.data.datasets import open_val
 from yolo3.data.loader import val_loader
 
@@ -96,20 +97,23 @@ def outputs(network, size=96):
     return [part.asnumpy() for part in network(mx.random.uniform(-2, 2, (2, 3, size, size)))]
 
 
-def test_a_score_floor_next_to_gluoncvs_gives_what_its_network_gives(net):
+def test_settings_next_to_gluoncvs_give_what_its_network_gives(net):
     # One runs the NMS inside the network, the other around it.
-    inside = outputs(detect.prepare(net, detect.SCORE_FLOOR))
-    for mine, theirs in zip(outputs(detect.prepare(net, detect.SCORE_FLOOR + 1e-9)), inside):
+    inside = outputs(detect.prepare(net))
+    for mine, theirs in zip(outputs(detect.prepare(net, Suppression(score_floor=NMS.score_floor + 1e-9))), inside):
         np.testing.assert_array_equal(mine, theirs)
     assert (inside[0] >= 0).sum() == 200
 
 
-def test_the_score_floor_is_box_nmss(net):
+@pytest.mark.parametrize('settings', [
+    *[Suppression(score_floor=floor) for floor in (0, 0.2, 0.5, 0.9999)],
+    *[Suppression(thresh=thresh) for thresh in (0, 0.2, 0.9, 1)],
+    Suppression(kept=1), Suppression(kept=200, topk=800), Suppression(kept=10000, topk=40000)], ids=str)
+def test_nms_is_box_nms_with_the_settings(net, settings):
     net.set_nms(nms_thresh=-1)  # raw: all boxes, no NMS
     raw = mx.nd.array(np.concatenate(outputs(net), axis=2))
-    for floor in 0, 0.2, float(np.median(raw.asnumpy()[:, :, 1])), 0.9999:
-        expected = mx.nd.contrib.box_nms(raw, overlap_thresh=0.45, valid_thresh=floor, topk=400, id_index=0,
-                                         score_index=1, coord_start=2)[:, :100].asnumpy()
-        got = np.concatenate(outputs(detect.prepare(net, floor)), axis=2)
-        np.testing.assert_array_equal(got, expected)
-        assert (got[got[:, :, 0] >= 0][:, 1] > floor).all()
+    expected = mx.nd.contrib.box_nms(raw, overlap_thresh=settings.thresh, valid_thresh=settings.score_floor,
+                                     topk=settings.topk, id_index=0, score_index=1,
+                                     coord_start=2)[:, :settings.kept].asnumpy()
+    got = np.concatenate(outputs(detect.prepare(net, settings)), axis=2)
+    np.testing.assert_array_equal(got, expected)

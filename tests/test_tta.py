@@ -1,10 +1,9 @@
-"""Test-time augmentation: mirrored views fit the images as they are, and merging is the ordinary NMS."""
+"""Test-time augmentation: mirrored views fit the images as they are, merged into one box for each object."""
 import json
 
 import numpy as np
 
 from yolo3 import tta
-from yolo3.boxes import nms
 from yolo3.data.datasets import open_val
 from yolo3.metrics import make_metric
 
@@ -41,16 +40,6 @@ def test_all_views_find_the_same_boxes_in_the_images_pixels(squares):
         np.testing.assert_array_equal(merged_ids[order], ids)
         np.testing.assert_array_equal(merged_scores, 0.192)
         np.testing.assert_allclose(merged_boxes[order], boxes)
-
-
-def test_merging_is_nms():
-    generator = np.random.RandomState(0)
-    corners = generator.uniform(0, 60, (200, 2))
-    boxes, scores = np.hstack((corners, corners + generator.uniform(5, 40, (200, 2)))), generator.uniform(size=(200, 3))
-    ids = scores.argmax(axis=1)
-    only = np.where(np.arange(3) == ids[:, None], scores, 0)
-    for ours, theirs in zip(tta.merge(ids, scores.max(axis=1), boxes, 3), nms(boxes, only, 0)):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_it_is_printed_beside_the_plain_numbers(run, params, squares, tmp_path):

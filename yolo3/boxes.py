@@ -2,6 +2,8 @@
 
 Needs no MXNet.
 """
+from typing import NamedTuple
+
 from yolo3.system import check_opencv
 
 check_opencv()  # before its first import: a broken OpenCV ends here, in one line
@@ -12,10 +14,16 @@ import numpy as np  # noqa: E402, see above
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# Non-maximum suppression as GluonCV evaluates: the IoU above which a box of the same class suppresses another, how many
-# boxes of all classes take part, how many remain at most, and the score above which a box takes part.
-NMS_THRESH, NMS_TOPK, NMS_KEPT = 0.45, 400, 100
-SCORE_FLOOR = 0.01
+
+class Suppression(NamedTuple):
+    """The settings of non-maximum suppression, by default as GluonCV evaluates."""
+    thresh: float = 0.45  # the IoU above which a box suppresses another of its class
+    topk: int = 400  # how many boxes of all classes take part
+    kept: int = 100  # how many remain at most
+    score_floor: float = 0.01  # the score above which a box takes part
+
+
+NMS = Suppression()
 
 
 def resize(image, size):
@@ -44,19 +52,27 @@ def iou(first, second):
     return overlap / (areas[0] + areas[1] - overlap)
 
 
-def nms(boxes, scores, score_floor=SCORE_FLOOR):
+def nms(boxes, scores, settings=NMS):
     """Non-maximum suppression as in GluonCV's YOLOV3 over all predictions of an image, (N, 4) and (N, classes).
+
+    Returns as `suppress`.
+    """
+    numbers, ids = np.nonzero(scores > settings.score_floor)
+    return suppress(ids, scores[numbers, ids], boxes[numbers], settings)
+
+
+def suppress(ids, scores, boxes, settings):
+    """Non-maximum suppression over boxes (N, 4) of an image, their classes `ids` (N,) and scores (N,), of any height.
 
     Returns (ids (n,), scores (n,), boxes (n, 4)), the best score first.
     """
-    numbers, ids = np.nonzero(scores > score_floor)
-    scores = scores[numbers, ids]
-    best = np.argsort(-scores, kind='stable')[:NMS_TOPK]
-    boxes, scores, ids = boxes[numbers[best]], scores[best], ids[best]
+    best = np.argsort(-scores, kind='stable')[:settings.topk]
+    ids, scores, boxes = ids[best], scores[best], boxes[best]
     corners_and_sides = np.hstack((boxes[:, :2], boxes[:, 2:] - boxes[:, :2])).astype(float)
     kept = []
     for id_ in np.unique(ids):
         mine = np.flatnonzero(ids == id_)
-        kept.extend(mine[cv2.dnn.NMSBoxes(corners_and_sides[mine].tolist(), scores[mine].tolist(), 0, NMS_THRESH)])
-    kept = np.sort(np.array(kept, int))[:NMS_KEPT]
+        chosen = cv2.dnn.NMSBoxes(corners_and_sides[mine].tolist(), scores[mine].tolist(), 0, settings.thresh)
+        kept.extend(mine[chosen])
+    kept = np.sort(np.array(kept, int))[:settings.kept]
     return ids[kept], scores[kept], boxes[kept]

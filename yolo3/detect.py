@@ -9,7 +9,7 @@ import numpy as np
 from yolo3.mxnet_setup import mx
 from mxnet import gluon
 
-from yolo3.boxes import NMS_THRESH, NMS_TOPK, SCORE_FLOOR, resize, to_original
+from yolo3.boxes import NMS, resize, to_original
 from yolo3.data.augment import normalize
 from yolo3.data.loader import start_workers, val_loader
 from yolo3.distributed.group import ONE_PROCESS
@@ -22,18 +22,18 @@ logger = logging.getLogger('yolo3')
 class MXNetDetector:
     """The detector in a .params file on `devices`, behind the interface of `yolo3.detector`.
 
-    info: dict, as `weights.load_detector` returns it. score_floor: boxes that score less, 0..1, take no part in NMS.
+    info: dict, as `weights.load_detector` returns it. nms: a Suppression of `yolo3.boxes`.
     """
 
-    def __init__(self, net, info, devices, score_floor=SCORE_FLOOR):
+    def __init__(self, net, info, devices, nms=NMS):
         self.info = info
-        self._loaded, self._devices, self._score_floor = net, devices, score_floor
+        self._loaded, self._devices, self._nms = net, devices, nms
 
     @functools.cached_property
     def _net(self):
         """The network, which moves to its devices at its first use: by then `loaders` has forked the workers."""
         self._loaded.collect_params().reset_ctx(self._devices)
-        return prepare(self._loaded, self._score_floor)
+        return prepare(self._loaded, self._nms)
 
     def loaders(self, images, sizes, batch_size, num_workers):
         """See `yolo3.detector`. Processes cannot be forked once a GPU is in use: call it first, for all sizes."""
@@ -51,33 +51,32 @@ class MXNetDetector:
         return measure(metric, detections(self._net, batches, size, self._devices))
 
 
-def prepare(net, score_floor=SCORE_FLOOR):
-    """Set `net` up for detection: GluonCV's NMS settings, traced anew without the training part.
+def prepare(net, nms=NMS):
+    """Set `net` up for detection with the settings `nms`, traced anew without the training part.
 
-    Returns the network to call: `net` itself or, for another `score_floor` (0..1), its NMS around it: boxes that score
-    less neither come out nor suppress others.
+    Returns the network to call: `net` itself or, for settings other than GluonCV's, their NMS around it.
     """
-    net.set_nms(NMS_THRESH, NMS_TOPK)
-    if score_floor != SCORE_FLOOR:  # which is fixed within GluonCV's network
-        net = OuterNMS(net, score_floor)
+    net.set_nms(nms.thresh, nms.topk, nms.kept)
+    if nms != NMS:  # in GluonCV's network the score floor is fixed, and no fewer boxes may go in than are kept
+        net = OuterNMS(net, nms)
     net.hybridize()
     return net
 
 
 class OuterNMS(gluon.HybridBlock):
-    """GluonCV's detector `net` with the NMS that `net` is set to, but another score floor: (ids, scores, boxes)."""
+    """GluonCV's detector `net` with NMS of any settings `nms`: (ids, scores, boxes)."""
 
-    def __init__(self, net, score_floor):
+    def __init__(self, net, nms):
         super().__init__()
-        self._settings = {'overlap_thresh': net.nms_thresh, 'topk': net.nms_topk, 'valid_thresh': score_floor}
-        self._kept = net.post_nms
+        self._settings = {'overlap_thresh': nms.thresh, 'topk': nms.topk, 'valid_thresh': nms.score_floor}
+        self._kept = nms.kept
         net.set_nms(nms_thresh=-1)  # no NMS inside
         self.net = net
 
     def hybrid_forward(self, F, x):
         found = F.contrib.box_nms(F.concat(*self.net(x), dim=2), id_index=0, score_index=1, coord_start=2,
                                   **self._settings)
-        found = found.slice_axis(axis=1, begin=0, end=self._kept)
+        found = F.slice(found, begin=(None, 0), end=(None, self._kept))
         return [found.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))]
 
 

@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 
-from yolo3.boxes import SCORE_FLOOR
+from yolo3.boxes import NMS
 from yolo3.cli import UserError, comma_list
 from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
 from yolo3.sidecar import network_name, require_given
@@ -53,13 +53,10 @@ def add_detector_flags(parser, default=''):
         help='runtime of an .onnx file; default: %s' % BACKENDS[0])
 
 
-def open_detector(args, score_floor=SCORE_FLOOR):
-    """The detector that the flags of `add_detector_flags` name. Raises UserError.
-
-    score_floor: boxes that score less, 0..1, take no part in NMS.
-    """
+def open_detector(args, nms=NMS):
+    """The detector that the flags of `add_detector_flags` name; nms: its settings. Raises UserError."""
     if is_exported(args.params):
-        detector = ONNXDetector(args.params, args.backend, args.gpus, score_floor)
+        detector = ONNXDetector(args.params, args.backend, args.gpus, nms)
         print('%s runs on %s' % (args.params, detector.runs_on), file=sys.stderr)
         require_given(detector.info, args.params, args.network, comma_list(args.classes))
         return detector
@@ -71,7 +68,7 @@ def open_detector(args, score_floor=SCORE_FLOOR):
     from yolo3.weights import load_detector
     devices = contexts(args.gpus)
     return MXNetDetector(*load_detector(args.params, args.network, args.dataset, comma_list(args.classes)), devices,
-                         score_floor)
+                         nms)
 
 
 def is_exported(path):

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 
 from yolo3 import log
-from yolo3.boxes import nms
+from yolo3.boxes import NMS, suppress
 from yolo3.metrics import Detections
 
 SCALES = 0.8, 1.2  # of the input size, beside the plain one
@@ -63,12 +63,4 @@ class Views:
                         width = source.size(index)[0]
                         boxes = np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), axis=1)
                     found[index].append((ids, scores, boxes))
-        return [(index, *merge(*map(np.concatenate, zip(*views)), len(self._images.classes)))
-                for index, views in found.items()]
-
-
-def merge(ids, scores, boxes, classes):
-    """Detections of one image after the ordinary NMS: as `yolo3.boxes.nms`. classes: how many there are."""
-    by_class = np.zeros((len(ids), classes), scores.dtype)
-    by_class[np.arange(len(ids)), ids] = scores
-    return nms(boxes, by_class, 0)
+        return [(index, *suppress(*map(np.concatenate, zip(*views)), NMS)) for index, views in found.items()]

@@ -186,7 +186,7 @@ def test_more_scores_than_classes_are_named(files, tmp_path):
         next(entry for entry in model.metadata_props if entry.key == 'classes').value = '["red"]'
         onnx.save(model, str(tmp_path / 'one.onnx'))
         with pytest.raises(UserError, match='one.onnx ' + words):
-            detector = runtimes.ONNXDetector(str(tmp_path / 'one.onnx'), score_floor=runtimes.SCORE_FLOOR)
+            detector = runtimes.ONNXDetector(str(tmp_path / 'one.onnx'))
             for seed in range(20):
                 detector.detect([np.random.RandomState(seed).randint(0, 256, (64, 64, 3), 'uint8')], 64)
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from yolo3.boxes import SCORE_FLOOR, nms, resize, to_original
+from yolo3.boxes import NMS, nms, resize, to_original
 from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample_or_black
 from yolo3.deploy import accelerators
@@ -71,11 +71,10 @@ class Exported:
 class ONNXDetector:
     """The detector in a file of scripts/export_onnx.py, behind the interface of `yolo3.detector`.
 
-    path, backend, gpus, `runs_on`: see Exported. score_floor: boxes that score less, 0..1, take no part in NMS.
-    Raises UserError.
+    path, backend, gpus, `runs_on`: see Exported. settings: a Suppression of `yolo3.boxes`. Raises UserError.
     """
 
-    def __init__(self, path, backend='', gpus='', score_floor=SCORE_FLOOR):
+    def __init__(self, path, backend='', gpus='', settings=NMS):
         self._file = Exported(path, backend, gpus)
         self.info, self.prepare, self.runs_on = self._file.info, self._file.prepare, self._file.runs_on
         shapes = self._file.shapes
@@ -85,10 +84,10 @@ class ONNXDetector:
         if not self._nms_inside and shapes['scores'][-1] != len(self.info['classes']):
             raise UserError('%s has scores of %s classes, but names %d in its metadata: export it again'
                             % (path, shapes['scores'][-1], len(self.info['classes'])))
-        if self._nms_inside and score_floor != SCORE_FLOOR:
-            raise UserError('--nms-score-floor %g: %s has NMS inside, at %g: export it without --nms'
-                            % (score_floor, path, SCORE_FLOOR))
-        self._score_floor = score_floor
+        if self._nms_inside and settings != NMS:
+            raise UserError('%s has NMS inside, out of reach of --nms-thresh, --nms-score-floor and '
+                            '--max-detections: export it without --nms' % path)
+        self._settings = settings
 
     def loaders(self, images, sizes, batch_size, num_workers):
         """See `yolo3.detector`."""
@@ -117,7 +116,7 @@ class ONNXDetector:
             return [(classes, scores, boxes) for boxes, scores, classes in
                     (self._run(inputs[number:number + 1]) for number in range(len(inputs)))]
         boxes, scores, _ = self._run(inputs)
-        return [nms(*image, self._score_floor) for image in zip(boxes, scores)]
+        return [nms(*image, self._settings) for image in zip(boxes, scores)]
 
     def _run(self, inputs):
         """The file's boxes, scores and classes for `inputs`. Raises UserError if it cannot compute them."""
