@@ -16,11 +16,12 @@ from tqdm import tqdm
 from yolo3 import log
 from yolo3.atomic import write_json
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, port, run, share
-from yolo3.detector import ZOO_DETECTOR, add_detector_flags, open_detector
+from yolo3.detector import ZOO_DETECTOR, add_detector_flags
 from yolo3.data.images import EXTENSIONS
 from yolo3.files import check_output, make_output_folder
 from yolo3.show.annotate import VIDEO_EXTENSIONS, OutputFolder, annotate_image, annotate_stream, annotate_video
 from yolo3.show.draw import font_file
+from yolo3.show.finder import add_finder_flags, choose, detections, open_finder
 
 
 def parse_args(argv=None):
@@ -33,6 +34,7 @@ def parse_args(argv=None):
     add('--thresh', type=score, default=0.5, metavar='SCORE', help='lowest score to show, 0..1, or auto: where F1 was '
         'best in the validation; default: %(default)s')
     add('--data-shape', type=input_size, metavar='SIZE', help='input size, pixels; default: as in training')
+    add_finder_flags(parser)
     add('--json', default='', metavar='FILE', help='also write the detections to this file')
     add('--source', default='', help='instead of IMAGES: a camera (0 is the first), a video or rtsp://..., shown in a '
         'window (q closes it) or, if there is no display, written to a video in --out-dir (Ctrl-C ends it)')
@@ -101,26 +103,26 @@ def main(argv=None):
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
     args.json = check_output('--json', args.json, [args.params, *paths], begins='[{"file":')
-    detector = open_detector(args)
+    detector = open_finder(args)
     if args.thresh == 'auto':
         if 'threshold' not in detector.info:
             raise UserError('--thresh auto: %s says none: give a number; eval_yolo3.py prints the best one'
                             % args.params)
         args.thresh = detector.info['threshold']
-    classes, size = detector.info['classes'], args.data_shape or detector.info['data_shape']
+    classes = choose(detector.info['classes'], args.only, args.params)
+    size = args.data_shape or detector.info['data_shape']
 
     def detect(image, thresh=args.thresh):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], boxes in the image's pixels."""
-        (ids, scores, boxes), = detector.detect([image], size)
-        return [{'class': classes[id_], 'score': round(float(score), 4), 'box': [round(float(side), 2) for side in box]}
-                for id_, score, box in zip(ids, scores, boxes) if score >= thresh]
+        found, = detector.detect([image], size)
+        return detections(found, classes, thresh)
 
     if args.serve:
         from yolo3.deploy import serve  # here because nothing else needs a web framework
         serve.run(serve.make_app(detect, os.path.basename(args.params), classes, args.thresh), args.host, args.port)
         return
     make_output_folder('--out-dir', args.out_dir)
-    warn_of_missing_fonts(classes)
+    warn_of_missing_fonts(classes.values())
     if args.source:
         annotate_stream(args.source, detect, args.out_dir)
         return

@@ -113,6 +113,23 @@ def test_threshold_of_the_sidecar(run, params, tmp_path):
     assert code == 2 and error.count('\n') == 1 and '"threshold" is not a number from 0 to 1' in error
 
 
+def test_classes_count_and_tiles(run, params, tmp_path):
+    path = save(tmp_path / 'wide.png', picture(1, 160, 120))
+
+    def found(*flags):
+        done = run('demo.py', '--params', params, path, '--thresh', 0, '--out-dir', tmp_path, *flags)
+        assert done.returncode == 0, done.stderr
+        return [line.split('\t')[1:3] for line in done.stdout.splitlines()]
+    plain, many = found(), found('--max-detections', 150)
+    assert len(plain) == 100 and len(many) == 150 and many[:100] == plain
+    assert found('--only', 'rbc') == [entry for entry in plain if entry[0] == 'RBC'] != []
+    assert len(found('--nms-thresh', 0)) < len(plain)
+    tiled = found('--tiles')
+    assert len(tiled) > 150 and max(float(score) for _, score in tiled) >= float(plain[0][1])
+    done = run('demo.py', '--params', params, path, '--only', 'RBC,cat', '--out-dir', tmp_path / 'none')
+    assert done.returncode == 2 and done.stderr.startswith('demo.py: error: --only cat: ') and not done.stdout
+
+
 def test_every_kind_of_input_in_one_run(run_process, params, tmp_path):
     folder, other = tmp_path / 'a folder', tmp_path / 'other'
     save(folder / 'one.jpg', picture(1))

@@ -11,11 +11,14 @@ import pytest
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
+from yolo3.boxes import Suppression
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.data.datasets import open_val
 from yolo3.deploy import runtimes
-from yolo3.weights import save_detector
+from yolo3.detect import MXNetDetector
+from yolo3.mxnet_setup import mx
+from yolo3.weights import load_detector, save_detector
 
 from conftest import ROOT, slow
 from test_export_onnx import detector, export_onnx, pictures
@@ -90,11 +93,26 @@ def test_report_detections_sizes_and_score_floor(run, without_mxnet, files, squa
         assert one == pytest.approx(other, abs=1e-3)
 
 
-def test_a_file_with_nms_inside_keeps_its_score_floor(run, files, squares):
-    done = run('eval_yolo3.py', '--params', files['nms'], '--dataset-root', squares, '--val-splits', '2007_test',
-               '--nms-score-floor', 0.3)
+@pytest.mark.parametrize('settings', [
+    Suppression(score_floor=0.3), Suppression(thresh=0.1), Suppression(thresh=1, kept=300, topk=1200)], ids=str)
+def test_the_settings_of_nms_mean_the_same(files, settings):
+    image, = pictures((96, 96))
+    theirs, = MXNetDetector(*load_detector(files['params']), [mx.cpu()], settings).detect([image], 96)
+    ours, = runtimes.ONNXDetector(files['plain'], settings=settings).detect([image], 96)
+    assert len(ours[0]) == len(theirs[0]) > 3
+    for one, other in zip(ours, theirs):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('script, flags', [
+    ('eval_yolo3.py', ['--nms-score-floor', 0.3]), ('demo.py', ['--nms-thresh', 0.3]),
+    ('demo.py', ['--max-detections', 300])])
+def test_a_file_with_nms_inside_keeps_its_settings(run, files, squares, tmp_path, script, flags):
+    inputs = [squares / 'VOC2007/JPEGImages', '--out-dir', tmp_path] if script == 'demo.py' else [
+        '--dataset-root', squares, '--val-splits', '2007_test']
+    done = run(script, '--params', files['nms'], *inputs, *flags)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert '--nms-score-floor' in done.stderr and '--nms' in done.stderr
+    assert flags[0] in done.stderr and 'without --nms' in done.stderr
 
 
 @pytest.mark.slow

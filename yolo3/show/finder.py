@@ -1,0 +1,58 @@
+"""What demo.py finds: the flags for it, and the function of an image that stands behind `detect`."""
+import argparse
+
+from yolo3.boxes import NMS
+from yolo3.cli import UserError, comma_list, positive, share, shorten
+from yolo3.data.labelled import class_key
+from yolo3.detector import open_detector
+from yolo3.tiles import Tiled
+
+
+def add_finder_flags(parser):
+    """The flags of `open_finder` and `choose`, next to those of `yolo3.detector`."""
+    add = parser.add_argument
+    add('--only', default=(), type=class_names, metavar='A,B', help='show these classes only')
+    add('--nms-thresh', type=share, default=NMS.thresh, metavar='IOU', help='IoU, 0..1, above which the better of two '
+        'boxes of a class suppresses the other; default: %(default)s')
+    add('--max-detections', type=positive, default=NMS.kept, metavar='N',
+        help='most detections in an image or, with --tiles, in a window; default: %(default)s')
+    add('--tiles', action='store_true', help='for small objects in large pictures: look at overlapping windows of the '
+        'input size as well')
+
+
+def class_names(text):
+    """'a,b' -> ['a', 'b'], at least one."""
+    found = comma_list(text)
+    if not found:
+        raise argparse.ArgumentTypeError('names no class')
+    return found
+
+
+def open_finder(args):
+    """The detector that the flags `args` name, with their settings of NMS; see `yolo3.detector`. Raises UserError."""
+    # As many boxes for each that is kept as in GluonCV take part.
+    topk = max(NMS.topk, NMS.topk // NMS.kept * args.max_detections)
+    detector = open_detector(args, NMS._replace(thresh=args.nms_thresh, topk=topk, kept=args.max_detections))
+    return Tiled(detector, args.nms_thresh) if args.tiles else detector
+
+
+def choose(classes, only, params):
+    """{number: name} of those of the `classes` that are named `only`, or of all. Raises UserError.
+
+    params: the detector's file, for the message.
+    """
+    wanted = {class_key(name): name for name in only}
+    chosen = {number: name for number, name in enumerate(classes) if not only or wanted.pop(class_key(name), None)}
+    if wanted:
+        raise UserError('--only %s: no class of %s, which finds %s'
+                        % (next(iter(wanted.values())), params, shorten(classes, 20)))
+    return chosen
+
+
+def detections(found, classes, thresh):
+    """`found`, the (ids, scores, boxes) of an image, as `yolo3.show.draw` takes them, but for scores under `thresh`.
+
+    classes: {number: name} of those to keep.
+    """
+    return [{'class': classes[id_], 'score': round(float(score), 4), 'box': [round(float(side), 2) for side in box]}
+            for id_, score, box in zip(*found) if score >= thresh and id_ in classes]
