@@ -119,7 +119,8 @@ def main(argv=None):
 
     if args.serve:
         from yolo3.deploy import serve  # here because nothing else needs a web framework
-        serve.run(serve.make_app(detect, os.path.basename(args.params), classes, args.thresh), args.host, args.port)
+        app = serve.make_app(detect, os.path.basename(args.params), list(classes.values()), args.thresh)
+        serve.run(app, args.host, args.port)
         return
     make_output_folder('--out-dir', args.out_dir)
     warn_of_missing_fonts(classes.values())
