@@ -1,9 +1,11 @@
 """Convert YOLO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
+import itertools
 import json
 import math
 import os
 import shlex
 import sys
+from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
@@ -12,14 +14,15 @@ from yolo3.cli import start
 start(__name__)
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
-from yolo3.data.images import EXTENSIONS, ImageFile
+from yolo3.data.images import displayed_size
 from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import Object, read_annotation
 from yolo3.data.voc_writer import VOCWriter, check_names, whole
+from yolo3.data.yolo import (class_names, find_description, in_pixels, is_image, label_bases, read_description,
+                             read_rows, split_images)
 from yolo3.files import files_below, open_input
 
 SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
@@ -32,55 +35,60 @@ class BadLabels(Exception):
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('source', metavar='DIR', help='images with .txt, .xml or .json labels beside them, or images/ and labels/')
+    add('source', metavar='SOURCE', help='folder of images with .txt, .xml or .json labels beside them, or of images/ '
+        'and labels/; or a data.yaml')
     add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
     add('--classes', default='', type=comma_list,
-        help="class names a,b,c: for YOLO, those its numbers stand for (default: from classes.txt or data.yaml); "
+        help="class names a,b,c: for YOLO, those its numbers stand for (default: from data.yaml or classes.txt); "
              'otherwise those to keep (default: all)')
-    add('--test-share', type=share, default=0.2, help='share of the images in the split 2007_test, 0..1')
+    add('--test-share', type=share, default=0.2,
+        help='share of the images in the split 2007_test, 0..1; without effect if a data.yaml has the splits')
     add('--seed', type=seed, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
     args = parser.parse_args(argv)
+    description = find_description(args.source)
+    folder = os.path.dirname(args.source) or os.curdir if description == args.source else args.source
     try:
-        os.scandir(args.source).close()
+        os.scandir(folder).close()
     except OSError as error:
-        raise UserError('cannot read folder %s: %s' % (args.source, error.strerror))
+        raise UserError('cannot read folder %s: %s' % (folder, error.strerror))
+    args.description = read_description(description) if description else None
     if args.test_share in (0, 1):
         raise UserError('--test-share %g: must be more than 0 and less than 1' % args.test_share)
-    source, out = [os.path.join(os.path.realpath(path), '') for path in (args.source, args.out)]
+    source, out = [os.path.join(os.path.realpath(path), '') for path in (folder, args.out)]
     try:
         free = not os.path.lexists(args.out) or not os.listdir(out)
     except OSError:
         free = False
     if not free or out.startswith(source):
-        raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, args.source))
+        raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, folder))
+    args.source = folder
     return args
+
+
+class Names(NamedTuple):
+    """What the rows of YOLO's labels hold."""
+    classes: list  # that their numbers stand for
+    keypoints: bool  # whether these follow the box
 
 
 # ---- Readers: a label file -> (size or None, [Object])
 
 def read_yolo(path, size, names, note):
-    """YOLO's lines 'class cx cy w h', shares of the width and height of an image of `size` pixels."""
+    """YOLO's rows for an image of `size` pixels, whose classes are numbers of `names`."""
     try:
-        with open_input(path, 'r', 'utf-8-sig') as file:
-            lines = [line.split() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError):
+        rows = read_rows(path, names.keypoints)
+    except (OSError, ValueError):
         raise BadLabels('label files that are not text')
     boxes = []
-    for line in lines:
-        try:
-            number, cx, cy, width, height = int(line[0]), *map(float, line[1:])
-        except ValueError:
-            note('boxes that are not: class cx cy w h', path)
-            continue
-        if not all(0 <= value <= 1 for value in (cx, cy, width, height)):
-            note('boxes outside 0..1', path)
-        elif not 0 <= number < len(names):
+    for row in rows:
+        if row.flaw:
+            note('boxes ' + row.flaw, path)
+        elif not 0 <= row.number < len(names.classes):
             note('boxes of an unknown class', path)
         else:
-            edges = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
-            corners = to_voc([edge * side for edge, side in zip(edges, size * 2)], size)
-            boxes.append(Object(names[number], corners, False))
+            corners = [edge + 1 for edge in in_pixels(row.edges, size)]
+            boxes.append(Object(names.classes[row.number], corners, False))
     return None, boxes
 
 
@@ -123,88 +131,91 @@ def to_voc(edges, size):
 
 # ---- Finding and reading all of them
 
-def find(source):
-    """The images below `source`, sorted, each with its label file or None; and the label files without an image."""
-    paths = files_below(source)
-    known, pairs = set(paths), []
-    for path in paths:
-        stem, extension = os.path.splitext(path)
-        if extension.lower() in EXTENSIONS:
-            # YOLO's convention: the labels of images/a/b.jpg are in labels/a/b.txt, or beside it.
-            parts = os.path.relpath(stem, source).split(os.sep)
-            if 'images' in parts[:-1]:
-                parts[len(parts) - 1 - parts[::-1].index('images', 1)] = 'labels'
-            bases = os.path.join(source, *parts), stem
-            places = [base + kind for kind in ('.xml', '.json', '.txt') for base in bases]
-            pairs.append((path, next((place for place in places if place in known), None)))
-    used = {label for _, label in pairs if label}
+def label_of(image):
+    """The label file of an image; None without one."""
+    places = [base + kind for kind in ('.xml', '.json', '.txt') for base in label_bases(image)]
+    return next(filter(os.path.lexists, places), None)
+
+
+def lone_labels(files, used):
+    """Those of `files` that could be labels, by folder and extension, but are not among the ones `used`."""
     places = {(os.path.dirname(label), os.path.splitext(label)[1]) for label in used}
-    lone = [path for path in paths if (os.path.dirname(path), os.path.splitext(path)[1]) in places
+    return [path for path in files if (os.path.dirname(path), os.path.splitext(path)[1]) in places
             and path not in used and os.path.basename(path) != 'classes.txt']
-    return pairs, lone
 
 
-def class_names(source):
-    """YOLO's class names, from classes.txt or data.yaml in `source`; [] without them."""
-    for name in 'classes.txt', os.path.join('labels', 'classes.txt'), 'data.yaml':
-        path = os.path.join(source, name)
-        if os.path.lexists(path):
-            try:
-                with open_input(path, 'r', 'utf-8-sig') as file:
-                    if name.endswith('.txt'):  # a blank line between others is a class, too
-                        names = file.read().rstrip().split('\n')
-                    else:
-                        names = yaml.load(file, yaml.BaseLoader)['names']  # all texts: yes, no and 1.0 are names
-                if isinstance(names, dict):
-                    names = [names[str(number)] for number in range(len(names))]
-                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                    raise TypeError('no list of texts')
-                return list(map(clean_name, names))
-            except (OSError, LookupError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-                raise UserError('%s: not a list of class names (%s); correct it or give --classes' % (path, error))
-    return []
+def own_splits(description, note):
+    """The splits of a data.yaml: {name: paths of images}. Raises UserError."""
+    splits = {}
+    for name in description.splits:
+        try:
+            splits[name] = split_images(description, name)
+        except UserError:
+            if name != 'test':
+                raise
+            note('splits without images', name)  # Roboflow names it even if it made none
+    return splits
 
 
-def read(source, classes):
-    """All of `source`: [(image path, size, [Object])], class names, {what is wrong: files}."""
-    pairs, lone = find(source)
-    yolo = any(label and label.endswith('.txt') for _, label in pairs)
-    names = list(map(clean_name, classes)) or (class_names(source) if yolo else [])
-    check_names(names, '--classes' if classes else source)
-    if yolo and not names:
+def read(source, description, classes):
+    """All of `source`: {image path: (size, [Object])}, class names, {split: image paths}, {what is wrong: files}.
+
+    description: of its data.yaml, None without one; it alone has splits.
+    """
+    files = files_below(os.path.abspath(source))  # as the paths of a data.yaml
+    notes = {}
+
+    def note(what, *paths):
+        if paths:
+            notes.setdefault(what, []).extend(paths)
+    splits = own_splits(description, note) if description else {}
+    listed = set(itertools.chain(*splits.values()))
+    labels = {path: label_of(path) for path in itertools.chain(*splits.values(), filter(is_image, files))}
+    used = set(labels.values()) - {None}
+    yolo = any(label.endswith('.txt') for label in used)
+    classes = list(map(clean_name, classes))
+    known = (description and description.names) or (class_names(source) if yolo else [])
+    names = Names(classes or known, bool(description) and description.keypoints)
+    check_names(names.classes, '--classes' if classes else source)
+    if yolo and not names.classes:
         raise UserError('%s: YOLO labels have no class names: give --classes a,b,c, or add a classes.txt or '
                         'data.yaml' % source)
-    spellings = {class_key(name): name for name in names}
-    notes = {'label files without an image': lone} if lone else {}
+    note('label files without an image', *lone_labels(files, used))
+    if splits:
+        note('images of no split', *sorted(set(labels) - listed))
+        labels = {path: label for path, label in labels.items() if path in listed}
+    if not yolo:  # its images without objects need no label file
+        note('images without labels', *[path for path, label in labels.items() if label is None])
+        labels = {path: label for path, label in labels.items() if label}
+    images, classes = read_images(labels, names, note)
+    check_names(classes, source)
+    return images, classes, splits, notes
 
-    def note(what, path):
-        notes.setdefault(what, []).append(path)
-    images = []
-    for path, label in tqdm(pairs, desc='labels', unit='image', disable=None):
+
+def read_images(labels, names, note):
+    """The images and labels of {image path: label file or None}: {image path: (size, [Object])}, and class names."""
+    spellings, images = {class_key(name): name for name in names.classes}, {}
+    for path, label in tqdm(labels.items(), desc='labels', unit='image', disable=None):
         try:
-            image = ImageFile(path)
-            if label is None and not yolo:
-                raise BadLabels('images without labels')
-            size, found = read_labels(label, [image.width, image.height], names, note)
+            own_size = displayed_size(path)
+            size, found = read_labels(label, own_size, names, note)
         except UserError:
             note('unreadable images', path)
             continue
         except BadLabels as error:
-            note(str(error), label or path)
+            note(str(error), label)
             continue
         boxes = []
         for item in found:
             corners, key = item.corners, class_key(item.name)
-            if names and key not in spellings:
+            if names.classes and key not in spellings:
                 note('boxes of an unknown class', label)
             elif not (math.isfinite(sum(corners)) and corners[0] < corners[2] and corners[1] < corners[3]):
                 note('boxes of no size', label)
             else:
                 boxes.append(item._replace(name=spellings.setdefault(key, item.name)))
-        images.append((path, size or [image.width, image.height], boxes))
-    names = names or sorted(spellings.values())
-    check_names(names, source)
-    return images, names, notes
+        images[path] = size or own_size, boxes
+    return images, names.classes or sorted(spellings.values())
 
 
 def read_labels(label, size, names, note):
@@ -216,38 +227,52 @@ def read_labels(label, size, names, note):
     return read_labelme(label, size, note) if label.endswith('.json') else read_labelimg(label)
 
 
-# ---- Writing
+# ---- Splitting and writing
 
-def write(voc, images, test_share, seed, link):
-    """Write `images` into the new folder `voc`. Returns the name, the number of images and of boxes of each split."""
-    writer = VOCWriter(voc, link)
-    stems = [writer.add(*image) for image in tqdm(images, desc='images', unit='image', disable=None)]
-    order = np.random.RandomState(seed).permutation(len(images))
+def usable_splits(splits, images, test_share, seed):
+    """{split: paths of `images`}: the `splits` of the data set itself, if one is to train on and one for validation."""
+    kept = {name: [path for path in dict.fromkeys(paths) if path in images] for name, paths in splits.items()}
+    kept = {name: paths for name, paths in kept.items() if paths}
+    if 'train' in kept and len(kept) > 1:
+        return kept
+    paths, order = list(images), np.random.RandomState(seed).permutation(len(images))
     tests = min(max(1, round(len(images) * test_share)), len(images) - 1)
-    splits = []
-    for name, numbers in ('trainval', order[tests:]), ('test', order[:tests]):
-        writer.split(name, [stems[number] for number in sorted(numbers)])
-        splits.append(('2007_' + name, len(numbers), sum(len(images[number][2]) for number in numbers)))
-    return splits
+    return {name: [paths[number] for number in sorted(numbers)]
+            for name, numbers in (('trainval', order[tests:]), ('test', order[:tests]))}
+
+
+def write(voc, images, splits, link):
+    """Write `images` into the new folder `voc`, with their `splits`."""
+    writer = VOCWriter(voc, link)
+    stems = {path: writer.add(path, *image)
+             for path, image in tqdm(images.items(), desc='images', unit='image', disable=None)}
+    for name, paths in splits.items():
+        writer.split(name, [stems[path] for path in paths])
 
 
 def main(argv=None):
     args = parse_args(argv)
-    images, classes, notes = read(args.source, args.classes)
-    wrong = ['%d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
+    images, classes, splits, notes = read(args.source, args.description, args.classes)
+    wrong = ['left out %d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
              for what, paths in notes.items()]
-    if len(images) < 2 or not any(boxes for _, _, boxes in images):
+    if len(images) < 2 or not any(boxes for _, boxes in images.values()):
         raise UserError('%s: needs at least two labelled images and a box among them%s' % (
-            args.source, '; '.join([''] + wrong)))
+            args.source, '; '.join(['', *wrong])))
+    splits = usable_splits(splits, images, args.test_share, args.seed)
     try:
         with whole(os.path.join(args.out, 'VOC2007')) as folder:
-            splits = write(folder, images, args.test_share, args.seed, args.link)
+            write(folder, images, splits, args.link)
     except OSError as error:
         raise UserError('--out %s: %s%s' % (args.out, error, '; try without --link' if args.link else ''))
-    print('; '.join(['%s: %d images, %d boxes' % split for split in splits]
-                    + ['left out ' + each for each in wrong]))
-    print('train with --dataset voc --dataset-root %s --classes %s --train-splits 2007_trainval --val-splits 2007_test'
-          % (shlex.quote(args.out), shlex.quote(','.join(classes))))
+    counts = ['2007_%s: %d images, %d boxes' % (name, len(paths), sum(len(images[path][1]) for path in paths))
+              for name, paths in splits.items()]
+    shared = sum(map(len, splits.values())) - len(images)
+    if shared:
+        counts.append('%d images are in more than one split' % shared)
+    print('; '.join(counts + wrong))
+    train, val = [next(name for name in names if name in splits) for names in (('train', 'trainval'), ('val', 'test'))]
+    print('train with --dataset voc --dataset-root %s --classes %s --train-splits 2007_%s --val-splits 2007_%s'
+          % (shlex.quote(args.out), shlex.quote(','.join(classes)), train, val))
 
 
 if __name__ == '__main__':

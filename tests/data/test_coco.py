@@ -226,6 +226,19 @@ def test_values_in_other_spellings_are_read_as_they_are_meant(content, crowd):
     assert found.boxes == {found.images[0].id: [('cat', CROWD if crowd else '', [10, 20, 30, 40], 1200)]}
 
 
+RUNS = {'counts': [820, 40, 2280, 40, 4820], 'size': [80, 100]}  # in the columns 10 and 39 the rows 20 to 59
+
+
+@pytest.mark.parametrize('segmentation', [
+    [[10, 20, 40, 60, 10, 60]], [[10, 20, 12, 20, 11, 21], [30, 60, 40, 50, 30, 50]], RUNS], ids=str)
+@pytest.mark.parametrize('bbox', [None, []])
+def test_a_segmentation_without_bbox_gives_its_box(segmentation, bbox):
+    found = read_annotations(changed('annotations', bbox=bbox, segmentation=segmentation))
+    assert found.boxes == {7: [('cat', '', [10, 20, 30, 40], 1200)]}
+    found = read_annotations(changed('annotations', bbox=[1, 2, 3, 4], segmentation=segmentation))
+    assert found.boxes == {7: [('cat', '', [1, 2, 3, 4], 12)]}
+
+
 def test_texts_may_be_the_ids_of_images(tmp_path):
     root = coco(tmp_path, {'x': 'a.jpg', '007': 'b.jpg', '12': 'c.jpg'}, [box('007'), box(12), box('x'), box('7')])
     dataset = COCOImages(root, ['instances_train'])

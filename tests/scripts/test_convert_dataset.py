@@ -2,14 +2,13 @@
 import json
 import os
 import shutil
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import convert_dataset
-from yolo3.cli import UserError
+import exports
 from yolo3.data.voc import VOCImages
 
 OBJECT = '''<object><name>%s</name><difficult>%d</difficult>
@@ -92,8 +91,8 @@ def test_yolo_in_other_folders_and_with_flaws(convert, tmp_path, places, names):
         'left out 1 boxes of no size: b.txt', 'left out 1 label files that are not text: c.txt',
         'left out 1 label files without an image: e.txt', 'left out 1 unreadable images: d.jpg',
         'left out 2 boxes of an unknown class: a.txt, b.txt',
-        'left out 2 boxes that are not: class cx cy w h: a.txt, b.txt',
-        'left out 3 boxes outside 0..1: a.txt, b.txt']
+        'left out 2 boxes outside 0..1: a.txt',
+        'left out 3 boxes neither: class cx cy w h, nor: class and the corners of a polygon: a.txt, b.txt']
 
 
 def test_labelimg(convert, tmp_path):
@@ -164,6 +163,35 @@ def test_labelme(convert, tmp_path):
         'a.jpg': [[10, 20.25, 59.5, 79, 0, 0], [150, 20, 199, 69, 1, 0]], 'b.jpg': [[0, 0, 199, 99, 1, 0]]}
 
 
+@pytest.mark.parametrize('export', exports.YOLO, ids=lambda export: export.__name__)
+def test_the_splits_of_a_data_yaml_are_kept(convert, tmp_path, export):
+    source, out = export(tmp_path / 'pets'), tmp_path / 'out'
+    counts, command = convert(source, out)
+    assert counts.split('; left')[0] == '2007_train: 2 images, 2 boxes; 2007_val: 1 images, 1 boxes'
+    assert ('left out 1 splits without images: test' in counts) == (export is exports.roboflow)
+    assert command.endswith(' --classes cat,dog --train-splits 2007_train --val-splits 2007_val')
+    for name, stems in ('2007_train', 'ab'), ('2007_val', 'c'):
+        images = VOCImages(str(out), [name], exports.CLASSES)
+        assert [images.image_id(index) for index in range(len(images))] == list(stems)
+        assert [images.label(index).tolist() for index in range(len(images))] == [[[*exports.DOG, 0]]] * len(stems)
+
+
+def test_a_data_yaml_is_a_source_and_what_it_leaves_out_is_told(convert, tmp_path):
+    source = exports.roboflow(tmp_path / 'pets')
+    exports.yolo(source, {'old/images/d.jpg': 'old/labels/d.txt'})
+    text(source / 'more.txt', './train/images/b.jpg\n./valid/images/c.jpg\ntrain/images/gone.jpg\n')
+    text(source / 'data.yaml', 'train: ../train/images\ntest: more.txt\nnames: [cat, dog]')
+    counts, command = convert(source / 'data.yaml', tmp_path / 'out')
+    assert counts == ('2007_train: 2 images, 2 boxes; 2007_test: 2 images, 2 boxes; '
+                      '1 images are in more than one split; left out 1 images of no split: d.jpg; '
+                      'left out 1 unreadable images: gone.jpg')
+    assert '--train-splits 2007_train --val-splits 2007_test' in command
+
+    text(source / 'data.yaml', 'train: train/images\nnames: [cat, dog]')
+    counts, command = convert(source, tmp_path / 'random')  # a single split is divided
+    assert counts.startswith('2007_trainval: 1 images, 1 boxes; 2007_test: 1 images, 1 boxes; left out 2 images of no')
+
+
 def test_the_seed_decides_the_splits_and_images_are_copied_or_linked(convert, tmp_path):
     source = tmp_path / 'source'
     for number in range(20):
@@ -209,38 +237,6 @@ def yolo(folder, stems=('a', 'b')):
     return folder
 
 
-@pytest.mark.parametrize('content, names', [
-    ('names: [yes, no, on, null, 1.0, 010]', ['yes', 'no', 'on', 'null', '1.0', '010']),
-    ('names: {0: Yes, 1: ~}', ['Yes', '~']), ('x: &a cat\nnames: [*a, dog]', ['cat', 'dog']),
-    ('names:\n- No\n- off', ['No', 'off'])])
-def test_yaml_gives_class_names_as_they_are_written(tmp_path, content, names):
-    text(tmp_path / 'data.yaml', content)
-    assert convert_dataset.class_names(str(tmp_path)) == names
-
-
-LAUGHS = 'a: &a [ha, ha]\n' + ''.join('%s: &%s [%s]\n' % (b, b, ', '.join(['*' + a] * 9)) for a, b in zip(
-    'abcdefghijk', 'bcdefghijkl'))
-
-
-@pytest.mark.parametrize('name, content', [
-    ('data.yaml', LAUGHS + 'names: *l'), ('data.yaml', LAUGHS + 'names: {0: *l}'), ('data.yaml', 'names: &a [*a]'),
-    ('data.yaml', 'names: [cat, [dog]]'), ('data.yaml', 'names: {a: cat}'), ('data.yaml', '[' * 10000),
-    ('data.yaml', 'names: cat'), ('data.yaml', '- cat'), ('data.yaml', ''), ('data.yaml', b'names: [\xff]'),
-    ('data.yaml', '!!python/object/apply:os.system [ls]'), ('classes.txt', b'\xff\xfe')],
-    ids=lambda value: str(value)[:20])
-def test_class_names_that_are_none_are_refused_at_once(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    start = time.time()
-    with pytest.raises(UserError, match=name + ': not a list of class names') as caught:
-        convert_dataset.class_names(str(tmp_path))
-    assert time.time() - start < 5 and len(str(caught.value)) < 1000
-
-
-def test_a_blank_line_between_class_names_does_not_renumber_them(tmp_path):
-    text(tmp_path / 'classes.txt', 'cat\n\ndog\n\n')
-    assert convert_dataset.class_names(str(tmp_path)) == ['cat', '', 'dog']
-
-
 ODD_NAMES = ['caf\udce9', 'a\x01b', 'tab\tand\nline', '\ufeffmark', r'back\slash', 'slash', ' ', 'a 1', '图', '\x85',
              'x\uffff']
 
@@ -280,8 +276,8 @@ def test_labelme_shapes_without_a_label_are_left_out(tmp_path):
     without = [dict(shape, label=label) for label in (None, 3, '', ' ')]
     text(source / 'a.json', json.dumps({'shapes': [shape] + without}))
     text(source / 'b.json', json.dumps({'shapes': [dict(shape, points=[1, 2, 30, 40])]}))
-    images, classes, notes = convert_dataset.read(str(source), [])
-    assert classes == ['cat'] and [len(boxes) for _, _, boxes in images] == [1]
+    images, classes, _, notes = convert_dataset.read(str(source), None, [])
+    assert classes == ['cat'] and [len(boxes) for _, boxes in images.values()] == [1]
     assert {what: len(files) for what, files in notes.items()} == {
         'shapes without a label': 4, 'label files that are not Labelme JSON': 1}
 

@@ -10,6 +10,7 @@ from yolo3.cli import UserError
 from yolo3.data.images import BadImage
 from yolo3.data.labelled import (UNCERTAIN, LabelledImages, annotated_size, class_key, clean_name, flag, numbers,
                                  whole_number)
+from yolo3.data.segmentation import box_of
 from yolo3.files import open_input
 
 CROWD = 'around crowds'
@@ -150,6 +151,7 @@ def read_annotations(content):
 
     names, boxes, used = dict(categories), collections.defaultdict(list), set()
     image_id = (lambda value: str(_id(value))) if texts else whole_number
+    content = dict(content, annotations=_with_boxes(content.get('annotations')))
     for image, number, bbox, area, crowd, ignore in _entries(content, 'annotations', dict(BOX, image_id=image_id)):
         used.add(number)
         area = bbox[2] * bbox[3] if area is None else area
@@ -158,6 +160,19 @@ def read_annotations(content):
     _require_once('categories with boxes have the name',
                   [class_key(name) for number, name in categories if number in used])
     return Annotations(images, names, boxes)
+
+
+def _with_boxes(annotations):
+    """The `annotations`, with a bbox made of the segmentation of each that has only that."""
+    if not isinstance(annotations, list):
+        return annotations
+    result = []
+    for entry in annotations:
+        if isinstance(entry, dict) and entry.get('bbox') in (None, []) and entry.get('segmentation'):
+            with contextlib.suppress(*UNCERTAIN):  # without a bbox it is refused
+                entry = dict(entry, bbox=box_of(entry['segmentation']))
+        result.append(entry)
+    return result
 
 
 def _entries(content, part, readers):
@@ -209,7 +224,7 @@ def _name(value):
 
 def _bbox(value):
     if not isinstance(value, list) or len(value) != 4:
-        raise ValueError('no list of x, y, width and height')
+        raise ValueError('no list of x, y, width and height, and its segmentation gives none')
     return numbers(value)
 
 

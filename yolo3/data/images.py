@@ -66,6 +66,21 @@ def opened(path, file, formats=FORMATS):
         yield image
 
 
+def _sizes(image):
+    """(width, height) of the `opened` image as stored and as displayed, and its EXIF orientation, None without."""
+    if image.format == 'TIFF':  # from Pillow 11.2 on, image.size is the size after the turn
+        stored, orientation = (image.tag_v2[256], image.tag_v2[257]), image.tag_v2.get(ORIENTATION)
+    else:  # PNG's own getexif would decode the image to look for EXIF data behind the pixels
+        stored, orientation = image.size, Image.Image.getexif(image).get(ORIENTATION)
+    return stored, stored[::-1] if TURNS.get(orientation, (False,))[0] else stored, orientation
+
+
+def displayed_size(path):
+    """[width, height] in pixels of the image file `path` as displayed. Only its header is read. Raises BadImage."""
+    with decoding(path), open_input(path) as file, opened(path, file) as image:
+        return list(map(float, _sizes(image)[1]))
+
+
 class ImageFile:
     """The image file `path`, `width` x `height` pixels as displayed. Raises BadImage.
 
@@ -83,15 +98,9 @@ class ImageFile:
             with opened(path, file, formats) as image:
                 self._opencv = image.format in OPENCV_FORMATS and not image.has_transparency_data
                 tiff = image.format == 'TIFF'
-                if tiff:  # from Pillow 11.2 on, image.size is the size after the turn
-                    stored = image.tag_v2[256], image.tag_v2[257]
-                    self.orientation = image.tag_v2.get(ORIENTATION)
-                else:  # PNG's own getexif would decode the image to look for EXIF data behind the pixels
-                    stored = image.size
-                    self.orientation = Image.Image.getexif(image).get(ORIENTATION)
+                stored, upright, self.orientation = _sizes(image)
             file.seek(0)
             self._content = file.read()
-        upright = stored[::-1] if TURNS.get(self.orientation, (False,))[0] else stored
         self.exif_applied = annotated is None or tuple(annotated) != stored or upright == stored
         self.width, self.height = upright if self.exif_applied else stored
         self._turn = self.orientation if self.exif_applied else None

@@ -1,0 +1,59 @@
+"""Small data sets as labelling tools export them, written by hand after the formats that their makers document.
+
+Each has the images a and b to train on and c to validate on, of 100 x 80 pixels, and the classes cat and dog. A dog is
+on each, from 10, 20 up to 40, 60; on b, where the form allows it, as a polygon.
+"""
+from small_sets import picture, write
+
+CLASSES = ['cat', 'dog']
+BOX, POLYGON = '1 0.25 0.5 0.3 0.5\n', '1.0 0.1 0.25 0.4 0.5 0.25 0.75\n'
+DOG = [10, 20, 39, 59, 1]  # as the data sets give it: both ends inside the box
+
+
+def yolo(root, places):
+    """Images and rows: {path of an image below `root`: path of its label}, the second label a polygon."""
+    for number, (image, label) in enumerate(places.items()):
+        picture(root / image)
+        write(root / label, POLYGON if number == 1 else BOX)
+
+
+def ultralytics(root):
+    """docs.ultralytics.com/datasets/detect: images/train beside labels/train, names as a mapping."""
+    yolo(root, {'images/%s/%s.jpg' % place: 'labels/%s/%s.txt' % place
+                for place in (('train', 'a'), ('train', 'b'), ('val', 'c'))})
+    write(root / 'data.yaml', 'path: ../datasets/pets  # dataset root dir\ntrain: images/train  # relative to path\n'
+          'val: images/val\ntest:  # optional\n\nnames:\n  0: cat\n  1: dog\n')
+    return root
+
+
+def ultralytics_lists(root):
+    """As Ultralytics' coco.yaml: list files, whose lines begin with ./; here a list of lists, too."""
+    yolo(root, {'images/%s.jpg' % stem: 'labels/%s.txt' % stem for stem in 'abc'})
+    for name, stem in ('one', 'a'), ('two', 'b'), ('val', 'c'):
+        write(root / (name + '.txt'), './images/%s.jpg\n' % stem)
+    write(root / 'data.yaml', 'path: .\ntrain: [one.txt, two.txt]\nval: val.txt\nnames: [cat, dog]\n')
+    return root
+
+
+def roboflow(root):
+    """Roboflow's "YOLOv8": its data.yaml lies among train/, valid/ and test/, but says ../train."""
+    yolo(root, {'%s/images/%s.jpg' % place: '%s/labels/%s.txt' % place
+                for place in (('train', 'a'), ('train', 'b'), ('valid', 'c'))})
+    write(root / 'data.yaml', "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\n"
+          "names: ['cat', 'dog']\n\nroboflow:\n  workspace: me\n  project: pets\n  version: 1\n  license: CC BY 4.0\n")
+    return root
+
+
+def cvat_yolo(root):
+    """CVAT's "YOLO 1.1", which is Darknet's: obj.data, obj.names, and lists with a folder data/ that is not there."""
+    yolo(root, {'obj_%s_data/%s.jpg' % place: 'obj_%s_data/%s.txt' % place
+                for place in (('train', 'a'), ('train', 'b'), ('valid', 'c'))})
+    write(root / 'obj.names', 'cat\ndog\n')
+    write(root / 'obj.data', 'classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n'
+          'backup = backup/\n')
+    write(root / 'train.txt', 'data/obj_train_data/a.jpg\ndata/obj_train_data/b.jpg\n')
+    write(root / 'valid.txt', 'data/obj_valid_data/c.jpg\n')
+    return root
+
+
+YOLO = ultralytics, ultralytics_lists, roboflow, cvat_yolo
