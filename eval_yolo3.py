@@ -25,8 +25,10 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add_detector_flags(parser)
     add = parser.add_argument
-    add('--dataset-root', default='', metavar='DIR', help='folder of your own data; default: ~/.mxnet/datasets/...')
-    add('--val-splits', default='', metavar='A,B', help='2007_test,... (voc) or the stem of an annotation file (coco)')
+    add('--dataset-root', default='', metavar='DIR',
+        help='folder of your own data, or its data.yaml (yolo); default: ~/.mxnet/datasets/...')
+    add('--val-splits', default='', metavar='A,B',
+        help='2007_test,... (voc), the stem of an annotation file (coco) or val (yolo)')
     add('--metric', default=[], type=metric_names, metavar='A[,B]', help='voc07: 11 points; voc: area under the curve; '
         'coco: AP50, AP75, AP and the rest of its 12 numbers; several joined by commas; default: by --dataset')
     add('--on-bad-image', default='', choices=('', 'skip', 'stop'), help='as in training: an image that is missing, '

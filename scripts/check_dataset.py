@@ -25,6 +25,7 @@ from yolo3.data.datasets import open_train, open_val
 from yolo3.data.images import TURNS, ImageFile, opened
 from yolo3.files import check_output, open_input
 from yolo3.show.draw import FONT, draw, font_file
+from yolo3.sidecar import DATASETS
 
 FORMATS = Image.registered_extensions()
 NARROW = STRIDES[0], 2  # pixels
@@ -37,7 +38,7 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('root', metavar='DIR', help="the data set: training's --dataset-root")
-    add('--dataset', default='voc', choices=('voc', 'coco'), help='form of the data set (default: %(default)s)')
+    add('--dataset', default='voc', choices=DATASETS, help='form of the data set (default: %(default)s)')
     add('--classes', default='', type=comma_list, help='class names a,b,c, as in training')
     add('--train-splits', default='', type=comma_list, help='as in training')
     add('--val-splits', default='', type=comma_list, help='as in training')

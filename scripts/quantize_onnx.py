@@ -25,6 +25,7 @@ from yolo3.data.datasets import open_train, val_sample
 from yolo3.deploy.runtimes import ONNXDetector
 from yolo3.detector import is_exported
 from yolo3.files import check_output
+from yolo3.sidecar import DATASETS
 from yolo3.system import usable_cpus
 
 try:
@@ -45,8 +46,8 @@ def parse_args(argv=None):
     add = parser.add_argument
     add('--params', required=True, metavar='FILE', help='the .onnx file that scripts/export_onnx.py wrote')
     add('--output', default='', metavar='FILE', help='file to write; default: as --params, with _int8.onnx')
-    add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
-        help='form of the data set, voc or coco; default: as in training')
+    add('--dataset', default='', type=str.lower, choices=DATASETS,
+        help='form of the data set: voc, coco or yolo; default: as in training')
     add('--dataset-root', default='', metavar='DIR', help='folder of your own data; default: ~/.mxnet/datasets/...')
     add('--train-splits', default='', metavar='A,B', help='splits to calibrate on; default: as in training')
     add('--images', type=positive, default=64, metavar='N',

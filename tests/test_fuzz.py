@@ -114,6 +114,21 @@ def test_coco_annotations(folder, content):
     assert dataset is None or np.isfinite(dataset.label(0)).all()
 
 
+GOOD_YAML = b'path: .\ntrain: [images, list.txt]\nval: images\nnames: {0: a, 1: "b c"}\nkpt_shape:\n'
+GOOD_ROWS = b'0 0.5 0.5 0.25 0.25\n1.0 0.1 0.1 0.9 0.1 0.5 0.9\n'
+
+
+@fuzzed
+@given(description=mutated_bytes(GOOD_YAML) | st.just(GOOD_YAML), labels=mutated_bytes(GOOD_ROWS) | st.binary())
+def test_yolo_descriptions_and_labels(folder, description, labels):
+    (folder / 'data.yaml').write_bytes(description)
+    for name, content in ('one.txt', labels), ('list.txt', b'one.jpg\n'):
+        (folder / name).write_bytes(content)
+    (folder / 'images').mkdir(exist_ok=True)
+    dataset = accepted(lambda: open_train('yolo', str(folder), on_bad_image='stop'))
+    assert dataset is None or np.isfinite(dataset.label(0)).all()
+
+
 @fuzzed
 @given(content=json_like(FACTS))
 def test_sidecars(folder, content):

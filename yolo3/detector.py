@@ -1,7 +1,7 @@
 """A trained detector from its file, .params or .onnx, behind one interface, and the flags that name it.
 
 Both kinds (`yolo3.detect.MXNetDetector`, `yolo3.deploy.runtimes.ONNXDetector`) have
-    info: dict with at least network, classes (names), anchors, data_shape (pixels) and dataset ('voc' | 'coco');
+    info: dict with at least network, classes (names), anchors, data_shape (pixels) and dataset (of DATASETS);
     detect(images, size): images, a list of (H, W, 3) uint8 RGB arrays -> for each its (ids (n,), scores (n,),
         boxes (n, 4)), the best score first, boxes as corners in the image's own pixels and clipped to it;
     loaders(images, sizes, batch_size, num_workers): for each input size, pixels, the batches of a data set;
@@ -15,7 +15,7 @@ import sys
 from yolo3.boxes import NMS
 from yolo3.cli import UserError, comma_list
 from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
-from yolo3.sidecar import network_name, require_given
+from yolo3.sidecar import DATASETS, network_name, require_given
 
 ZOO_DETECTOR = 'yolo3_mobilenet1.0_coco'
 
@@ -31,8 +31,8 @@ def add_params_flags(parser, kinds='.params', default=''):
         % (kinds, ZOO_DETECTOR, ', the default' if default else ''))
     add('--mirror', type=mirror, metavar='URL', help="model store to download the zoo's weights from")
     add('--network', type=network_name, help='backbone of a .params file without sidecar; default: mobilenet1_0')
-    add('--dataset', default='', type=str.lower, choices=('voc', 'coco'),
-        help='form of the data set, voc or coco; gives the classes of a .params file without sidecar')
+    add('--dataset', default='', type=str.lower, choices=DATASETS,
+        help='form of the data set: voc, coco or yolo; voc and coco give the classes of a .params file without sidecar')
     add('--classes', default='', metavar='A,B,C', help='class names of a .params file without sidecar')
 
 

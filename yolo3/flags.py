@@ -2,7 +2,7 @@
 from yolo3.cli import (ArgumentParser, UserError, below_one, count, epochs, input_size, integers, number, positive,
                        processes, seed, share)
 from yolo3.detector import mirror
-from yolo3.sidecar import network_name
+from yolo3.sidecar import DATASETS, network_name
 
 OPTIMIZERS = {'sgd': 'momentum', 'adam': 'beta1'}  # MXNet's, and what they call --momentum
 
@@ -23,11 +23,12 @@ def parse_args(argv=None):
     add('--anchors', default='', help="'auto' fits them to the training boxes at --data-shape; or 18 numbers: "
         "width,height in pixels, smallest first. Default: those of --pretrained or --resume FILE, else COCO's")
     # Data
-    add('--dataset', type=str.lower, default='voc', choices=('voc', 'coco'), help='form of the data set')
-    add('--dataset-root', default='', help='folder of your own data; default: ~/.mxnet/datasets/voc or coco')
-    add('--classes', default='', help="class names a,b,c of your own data; default: VOC's 20, or all in the JSON")
-    add('--train-splits', default='', help='2007_trainval,... (voc) or names of annotation files (coco)')
-    add('--val-splits', default='', help='2007_test,... (voc) or the name of an annotation file (coco)')
+    add('--dataset', type=str.lower, default='voc', choices=DATASETS, help='form of the data set')
+    add('--dataset-root', default='', help='folder of your own data, or its data.yaml (yolo); default: '
+                                           '~/.mxnet/datasets/voc or coco')
+    add('--classes', default='', help="class names a,b,c of your own data; default: VOC's 20, or all in JSON or YAML")
+    add('--train-splits', default='', help='2007_trainval,... (voc), names of annotation files (coco) or train (yolo)')
+    add('--val-splits', default='', help='2007_test,... (voc), the name of an annotation file (coco) or val (yolo)')
     add('--skip-empty', action='store_true', help='do not train on images without objects')
     add('--on-bad-image', default='', choices=('', 'skip', 'stop'), help='an image that is missing, unreadable or of '
         'another size than annotated: skip it with a warning, or stop. Default: skip up to 1%% of the images')

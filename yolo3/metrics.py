@@ -40,8 +40,8 @@ def make_metric(name, images, gluoncv_size=None):
 
 
 def default_metric(dataset_name):
-    """The usual metric of --dataset `dataset_name`: 'voc' -> 'voc07', 'coco' -> 'coco'."""
-    return {'voc': 'voc07', 'coco': 'coco'}[dataset_name]
+    """The usual metric of --dataset `dataset_name`: COCO's for COCO, else VOC07's."""
+    return 'coco' if dataset_name == 'coco' else 'voc07'
 
 
 def measure(metric, detections):

@@ -7,7 +7,7 @@ from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
 from yolo3.files import open_input
 
 NETWORKS = 'mobilenet1_0', 'mobilenet0_75', 'mobilenet0_5', 'mobilenet0_25'
-DATASETS = 'voc', 'coco'
+DATASETS = 'voc', 'coco', 'yolo'
 OPTIONAL = 'threshold',  # the score at which F1 is best; without a validation there is none
 MOST_CLASSES = 10 ** 4  # as MOST_PIXELS, limits what an untrusted file can cost in memory
 
@@ -100,7 +100,7 @@ CHECKS = {
     'network': (NETWORKS.__contains__, 'one of ' + ', '.join(NETWORKS)),
     'classes': (_classes, 'a list of 1 to %d different names' % MOST_CLASSES),
     'data_shape': (_size, 'a multiple of %d from %d to %d' % (max(STRIDES), max(STRIDES), MOST_PIXELS)),
-    'dataset': (DATASETS.__contains__, 'voc or coco'),
+    'dataset': (DATASETS.__contains__, 'one of ' + ', '.join(DATASETS)),
     'anchors': (_anchors, 'three rows of six positive numbers'),
     'mean': (lambda value: _numbers(value, 3, 0, 1), 'three numbers from 0 to 1'),
     'threshold': (lambda value: _numbers([value], 1, 0, 1), 'a number from 0 to 1'),

@@ -59,7 +59,7 @@ def load_detector(path, network=None, dataset=None, classes=None, devices=None):
     """
     path, info = located(path)
     if info is None:
-        if not classes and not dataset:
+        if not classes and dataset not in zoo.CLASSES:
             raise UserError('%s has no sidecar %s: say which classes it detects with --classes a,b,c or '
                             '--dataset voc|coco' % (path, os.path.basename(sidecar_path(path))))
         info = {'network': network or NETWORKS[0], 'classes': list(classes or zoo.CLASSES[dataset]),

@@ -1,5 +1,6 @@
 """COCO's form: JSON annotation files, and the images and boxes of a data set of them."""
 import collections
+import contextlib
 import json
 import os
 from typing import NamedTuple
@@ -45,8 +46,7 @@ class COCOImages(LabelledImages):
     splits: annotation files, root/annotations/SPLIT.json, whose categories are matched with `classes` by name; without
     `classes` they are the files' own, by id. Crowd regions are no boxes to train on. An image without boxes has a label
     of shape (0, 5); `skip_empty` leaves it out, `skip_crowd_only` does so if it has a crowd region.
-    `contiguous_id_to_json` gives the category id in `coco` of each class. For the rest see LabelledImages. Raises
-    UserError.
+    For the rest see LabelledImages. Raises UserError.
     """
 
     LAYOUT = 'annotations/instances_train2017.json and its images for the split instances_train2017'
@@ -65,8 +65,8 @@ class COCOImages(LabelledImages):
         # Other tools can evaluate with the first file: its category ids are kept. Classes it lacks get free ones.
         ids = {class_key(name): number for number, name in files[0].categories.items()}
         free = max(ids.values(), default=0) + 1
-        self.contiguous_id_to_json = {number: ids.get(class_key(name), free + number)
-                                      for number, name in enumerate(self.classes)}
+        self._category_ids = {number: ids.get(class_key(name), free + number)
+                              for number, name in enumerate(self.classes)}
         for split, file in zip(splits, files):
             for entry in file.images:
                 with self._leaving_out_bad():
@@ -124,6 +124,11 @@ class COCOImages(LabelledImages):
         message = 'no image for id %s of %s: looked in %s for %s' % (
             entry.id, split, self._folder, ', '.join(places) or 'file_name, which is missing')
         raise BadImage(entry.name or '(id %s)' % entry.id, message, 'missing')
+
+    @property
+    def contiguous_id_to_json(self):
+        """The category id of each class in `coco`."""
+        return self._category_ids
 
     def image_id(self, index):
         """The id of one image in `coco`."""

@@ -12,31 +12,34 @@ from yolo3.boxes import resize
 from yolo3.data.coco import COCOImages
 from yolo3.data.images import BadImage
 from yolo3.data.voc import VOC_CLASSES, VOCImages
+from yolo3.data.yolo import YOLOImages
 
 ROOT = os.path.join('~', '.mxnet', 'datasets')
 VOC_ROOT = os.path.join(ROOT, 'voc')
 COCO_ROOT = os.path.join(ROOT, 'coco')
+# The usual folder, and the splits to train and to validate on.
+USUAL = {'voc': (VOC_ROOT, ['2007_trainval', '2012_trainval'], ['2007_test']),
+         'coco': (COCO_ROOT, ['instances_train2017'], ['instances_val2017']),
+         'yolo': ('', ['train'], ['val'])}
 
 
 def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, on_bad_image=None):
-    """The 'voc' or 'coco' data set to train on; the defaults are those of VOC07+12 and COCO 2017. Raises UserError.
+    """The 'voc', 'coco' or 'yolo' data set to train on; the defaults are in USUAL. Raises UserError.
 
-    splits: see VOCImages and COCOImages. skip_empty: leave out images without boxes. on_bad_image: see LabelledImages.
+    splits: see VOCImages, COCOImages and YOLOImages. skip_empty: leave out images without boxes. on_bad_image: see
+    LabelledImages.
     """
-    voc, coco = _classes()
-    if dataset == 'voc':
-        return voc(root or VOC_ROOT, splits or ['2007_trainval', '2012_trainval'], classes or VOC_CLASSES, skip_empty,
-                   on_bad_image)
-    return coco(root or COCO_ROOT, splits or ['instances_train2017'], classes, skip_empty, skip_crowd_only=True,
-                on_bad_image=on_bad_image)
+    usual_root, usual_splits, _ = USUAL[dataset]
+    more = {'skip_crowd_only': True} if dataset == 'coco' else {}
+    return _form(dataset)(root or usual_root, splits or usual_splits, classes or _usual_classes(dataset), skip_empty,
+                          on_bad_image=on_bad_image, **more)
 
 
 def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
-    """The 'voc' or 'coco' data set to evaluate on, with all its images; otherwise as `open_train`. Raises UserError."""
-    voc, coco = _classes()
-    if dataset == 'voc':
-        return voc(root or VOC_ROOT, splits or ['2007_test'], classes or VOC_CLASSES, on_bad_image=on_bad_image)
-    return coco(root or COCO_ROOT, splits or ['instances_val2017'], classes, on_bad_image=on_bad_image)
+    """The data set to evaluate on, with all its images; otherwise as `open_train`. Raises UserError."""
+    usual_root, _, usual_splits = USUAL[dataset]
+    return _form(dataset)(root or usual_root, splits or usual_splits, classes or _usual_classes(dataset),
+                          on_bad_image=on_bad_image)
 
 
 def val_sample(images, index, size):
@@ -59,9 +62,14 @@ def val_sample_or_black(images, index, size):
         return np.zeros((size, size, 3), 'uint8'), (~index, *map(int, images.size(index)))
 
 
-def _classes():
-    """The classes of VOC and of COCO data sets."""
+def _usual_classes(dataset):
+    """The class names without --classes; None for those that the data set itself names."""
+    return VOC_CLASSES if dataset == 'voc' else None
+
+
+def _form(dataset):
+    """The Python class of data sets in the form `dataset`."""
     if 'mxnet' in sys.modules:
-        from yolo3.data.gluon import COCODetection, VOCDetection
-        return VOCDetection, COCODetection
-    return VOCImages, COCOImages
+        from yolo3.data.gluon import COCODetection, VOCDetection, YOLODetection
+        return {'voc': VOCDetection, 'coco': COCODetection, 'yolo': YOLODetection}[dataset]
+    return {'voc': VOCImages, 'coco': COCOImages, 'yolo': YOLOImages}[dataset]

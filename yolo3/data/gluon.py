@@ -1,8 +1,10 @@
 """The data sets as instances of GluonCV's own classes, so that its tools take them too. Needs MXNet."""
 from yolo3.mxnet_setup import gluoncv, mx
+from gluoncv.data.base import VisionDataset
 
 from yolo3.data.coco import COCOImages
 from yolo3.data.voc import VOCImages
+from yolo3.data.yolo import YOLOImages
 
 
 class GluonImages:
@@ -35,3 +37,7 @@ class VOCDetection(GluonImages, VOCImages, gluoncv.data.VOCDetection):
 
 class COCODetection(GluonImages, COCOImages, gluoncv.data.COCODetection):
     """COCOImages as a gluoncv.data.COCODetection."""
+
+
+class YOLODetection(GluonImages, YOLOImages, VisionDataset):
+    """YOLOImages as a data set of GluonCV, which has no reader for this form."""

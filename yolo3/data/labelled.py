@@ -1,4 +1,4 @@
-"""What VOC and COCO data sets share: images with labels, and an account of every box and image left out."""
+"""What VOC, COCO and YOLO data sets share: images with labels, and an account of every box and image left out."""
 import collections
 import contextlib
 import functools
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yolo3.cli import UserError, shorten
-from yolo3.data.images import BadImage, ImageFile, check_header
+from yolo3.data.images import BadImage, ImageFile, check_header, displayed_size
 
 UNKNOWN_CLASS = 'of other classes'
 MOST = 1e15  # of any number in an annotation: no picture is larger, and products of two are finite
@@ -29,7 +29,7 @@ class Note(NamedTuple):
 
 
 class LabelledImages:
-    """Images, each with a label: an array with one row a box. VOCImages and COCOImages read them from files.
+    """Images, each with a label: an array with one row a box. VOCImages, COCOImages and YOLOImages read them.
 
     root: the data set's folder; `~` is expanded. classes: class names, compared without regard to case and white space.
     on_bad_image: None reads no image file. Otherwise the header of every file is read; a BadImage is an error with
@@ -127,8 +127,7 @@ class LabelledImages:
         Raises BadImage if the image is bad, which is looked at only if `on_bad_image` is not None.
         """
         if annotated is None:
-            image = ImageFile(path)
-            annotated = [float(image.width), float(image.height)]
+            return displayed_size(path)
         if self.on_bad_image is not None:
             check_header(path, annotated)
         return annotated
@@ -166,6 +165,12 @@ class LabelledImages:
         """The names of the classes in order, as the user spells them: a tuple."""
         return self._classes
 
+    @property
+    def contiguous_id_to_json(self):
+        """The category id of each class in COCO's formats. Only COCO's own files have ids: otherwise they count from 1.
+        """
+        return {number: number + 1 for number in range(len(self.classes))}
+
     def __len__(self):
         return len(self._paths)
 
@@ -174,18 +179,18 @@ class LabelledImages:
         return self.image_file(index).pixels(), self.label(index)
 
     def label(self, index):
-        """A copy of the boxes of one image, float64 (n, 6) for VOC, (n, 5) for COCO.
+        """A copy of the boxes of one image, float64 (n, 6) for VOC, (n, 5) otherwise.
 
         Columns: xmin, ymin, xmax, ymax in pixels from 0, both ends inside the box; class number; for VOC, difficult.
         """
         return self._labels[index][:, :6].copy()
 
     def difficult(self, index):
-        """Which boxes of one image are marked difficult, bool (n,); COCO marks none."""
+        """Which boxes of one image are marked difficult, bool (n,); only VOC marks any."""
         return (self._labels[index][:, 5:6] > 0).any(axis=1)
 
     def scores(self, index):
-        """How much each box of one image weighs in training, as a mixup ratio does: (n,), 0..1; for COCO 1."""
+        """How much each box of one image weighs in training, as a mixup ratio does: (n,), 0..1; 1 but for VOC."""
         return self._labels[index][:, 6:].prod(axis=1)
 
     def image_path(self, index):
@@ -206,8 +211,14 @@ class LabelledImages:
                                for label, image in zip(self._labels, self._sizes)])
 
     def image_id(self, index):
-        """The id of one image in COCO's formats."""
-        raise NotImplementedError
+        """The id of one image in COCO's formats: without one of its own, its file name without the extension, and with
+        the folders if several have the same."""
+        path = self.image_path(index)
+        return _stem(path) if self._stems[_stem(path)] == 1 else os.path.relpath(path, self._root)
+
+    @functools.cached_property
+    def _stems(self):
+        return collections.Counter(map(_stem, self._paths))
 
     def _truth(self, index):
         """What `coco` says of one image: (n, 8), class number, crowd or not, difficult or not, area, and x, y, width,
@@ -289,6 +300,10 @@ class LabelledImages:
         if unused:
             parts.append('no boxes of: %s' % shorten(unused, 10))
         return '; '.join(parts)
+
+
+def _stem(path):
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def clean_name(name):

@@ -1,4 +1,4 @@
-"""Images without labels, to detect on: COCO's image_info JSON, a split of VOC without annotations, or a folder."""
+"""Images without labels, to detect on: COCO's image_info JSON, a split without annotations, or a folder."""
 import os
 
 import numpy as np
@@ -8,14 +8,15 @@ from yolo3.data.coco import COCOImages
 from yolo3.data.datasets import COCO_ROOT, VOC_ROOT
 from yolo3.data.images import EXTENSIONS
 from yolo3.data.voc import VOCImages
+from yolo3.data.yolo import YOLOImages
 from yolo3.files import files_below
 
 
 def open_unlabelled(dataset, root, classes, splits, on_bad_image=''):
-    """The images of a 'voc' or 'coco' data set whose labels, if there are any, are not looked at. Raises UserError.
+    """The images of a data set of one of datasets.USUAL, whose labels, if there are any, are not looked at.
 
     root, splits: as `datasets.open_val` has them, for example 2012_test or image_info_test-dev2017; without `splits`
-    all images below the folder `root`. classes: the detector's.
+    all images below the folder `root`. classes: the detector's. Raises UserError.
     """
     if not splits:
         if not root:
@@ -23,6 +24,8 @@ def open_unlabelled(dataset, root, classes, splits, on_bad_image=''):
         return FolderImages(root, classes, on_bad_image)
     if dataset == 'coco':
         return UnlabelledCOCO(root or COCO_ROOT, splits, classes, on_bad_image=on_bad_image)
+    if dataset == 'yolo':
+        return UnlabelledYOLO(root, splits, classes, on_bad_image=on_bad_image)
     return UnlabelledVOC(root or VOC_ROOT, splits, classes, on_bad_image=on_bad_image)
 
 
@@ -56,6 +59,13 @@ class UnlabelledVOC(Unlabelled, VOCImages):
             with self._leaving_out_bad():
                 stem = line.split()[0] if line not in pictures else line
                 self._add_unlabelled(self._picture(folder, stem, '', pictures), path)
+
+
+class UnlabelledYOLO(Unlabelled, YOLOImages):
+    """The images of the splits of a data.yaml."""
+
+    def _read_image(self, image, skip):
+        self._add_unlabelled(image, self._description.path)
 
 
 class FolderImages(Unlabelled, VOCImages):

@@ -1,6 +1,4 @@
 """PASCAL VOC's form: XML annotations, and the images and boxes of a data set of them."""
-import collections
-import functools
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -127,21 +125,6 @@ class VOCImages(LabelledImages):
             self._read_split(os.path.join(self._root, 'VOC' + year), name, skip)
         self._require_boxes()
 
-    @property
-    def contiguous_id_to_json(self):
-        """The category id of each class in COCO's formats. VOC has none: they count from 1."""
-        return {number: number + 1 for number in range(len(self.classes))}
-
-    def image_id(self, index):
-        """The id of one image in COCO's formats: its file name without the extension, after VOC2007/ or so if several
-        have the same."""
-        stem = _stem(self.image_path(index))
-        return stem if self._stems[stem] == 1 else os.path.join(self.image_path(index).split(os.sep)[-3], stem)
-
-    @functools.cached_property
-    def _stems(self):
-        return collections.Counter(map(_stem, self._paths))
-
     def _read_split(self, folder, name, skip):
         """Add the images that `folder`/ImageSets/Main/`name`.txt lists."""
         path = os.path.join(folder, 'ImageSets', 'Main', name + '.txt')
@@ -206,10 +189,6 @@ class VOCImages(LabelledImages):
         path = os.path.join(folder, 'Annotations', stem + '.xml')
         raise BadImage(path, 'no image for %s: neither <filename> %s nor %s.jpg, .png, ... in %s' % (
             path, named or '(none)', stem, os.path.join(folder, 'JPEGImages')), 'missing')
-
-
-def _stem(path):
-    return os.path.splitext(os.path.basename(path))[0]
 
 
 class _SafeBuilder(ElementTree.TreeBuilder):

@@ -1,4 +1,4 @@
-"""YOLO's form: label rows, class names, and the splits in Ultralytics' data.yaml or Darknet's obj.data."""
+"""YOLO's form: label rows, the splits in a data.yaml or an obj.data, and the images and boxes of a data set of them."""
 import os
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import yaml
 
 from yolo3.cli import UserError
 from yolo3.data.images import EXTENSIONS
-from yolo3.data.labelled import UNCERTAIN, clean_name, numbers, whole_number
+from yolo3.data.labelled import UNCERTAIN, LabelledImages, class_key, clean_name, numbers, whole_number
 from yolo3.files import files_below, open_input
 
 DESCRIPTIONS = 'data.yaml', 'data.yml', 'dataset.yaml', 'obj.data'
@@ -188,3 +188,62 @@ def split_images(description, split):
     if not images:
         raise UserError('%s: %s: no image in %s' % (description.path, split, ', '.join(description.splits[split])))
     return images
+
+
+class YOLOImages(LabelledImages):
+    """Images and boxes in YOLO's form.
+
+    root: a data.yaml (Ultralytics, Roboflow) or an obj.data (Darknet, CVAT), or the folder with one. splits: 'train',
+    'val' or 'test', of those that it names. Its class names are matched with `classes`; without these they are the
+    classes. An image without a label file has no objects: its label has the shape (0, 5); `skip_empty` leaves it out.
+    For the rest see LabelledImages. Raises UserError.
+    """
+
+    LAYOUT = 'a data.yaml or an obj.data, or be one'
+
+    def __init__(self, root, splits, classes=None, skip_empty=False, on_bad_image=None):
+        path = find_description(root)
+        if not path:
+            raise UserError('--dataset yolo: --dataset-root %s must hold %s' % (root or "''", self.LAYOUT))
+        self._description = description = read_description(path)
+        self._require_names()
+        super().__init__(description.folder, splits, classes or description.names, on_bad_image)
+        for split in splits:
+            if split not in description.splits:
+                raise UserError('%s has no split %s (--train-splits or --val-splits), only: %s' % (
+                    path, split, ', '.join(description.splits) or 'none'))
+            for image in split_images(description, split):
+                with self._leaving_out_bad():
+                    self._read_image(os.path.abspath(image), 'without objects' if skip_empty else '')
+        self._require_boxes()
+
+    def _require_names(self):
+        """Raise UserError unless the data.yaml has class names that can be told apart."""
+        names = list(map(class_key, self._description.names))
+        if not names or '' in names or len(set(names)) < len(names):
+            why = 'a class name is empty or there twice (case does not count)' if names else 'it names no classes'
+            raise UserError('%s: %s' % (self._description.path, why))
+
+    def _read_image(self, image, skip):
+        """Add an image. Raises BadImage, and UserError for a label file that is not certain."""
+        path = next((base + '.txt' for base in label_bases(image) if os.path.lexists(base + '.txt')), '')
+        if self._is_listed(image, path):
+            return
+        size = self._sound(image, None)
+        if not path:
+            self._note('took', 'image', 'without a label file, as background', image)
+        boxes = [(name, '', in_pixels(edges, size)) for name, edges in (self._boxes(path) if path else ())]
+        self._add(image, size, self._usable(path, size, boxes, 5), skip)
+
+    def _boxes(self, path):
+        """Yield the class name and the edges of each row of a label file. Raises UserError."""
+        names = self._description.names
+        try:
+            rows = read_rows(path, self._description.keypoints)
+        except (OSError, ValueError) as error:
+            raise UserError('cannot read label file %s: %s' % (path, getattr(error, 'strerror', None) or 'not text'))
+        for number, row in enumerate(rows, 1):
+            if row.flaw:
+                raise UserError('%s: row %d is %s; correct it, or leave it out with scripts/convert_dataset.py' % (
+                    path, number, row.flaw))
+            yield names[row.number] if 0 <= row.number < len(names) else 'number %d' % row.number, row.edges
