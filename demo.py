@@ -14,14 +14,14 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 from tqdm import tqdm
 
 from yolo3 import log
-from yolo3.atomic import write_json
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, port, run, share
 from yolo3.detector import ZOO_DETECTOR, add_detector_flags
 from yolo3.data.images import EXTENSIONS
-from yolo3.files import check_output, make_output_folder
+from yolo3.files import make_output_folder
 from yolo3.show.annotate import VIDEO_EXTENSIONS, OutputFolder, annotate_image, annotate_stream, annotate_video
 from yolo3.show.draw import font_file
 from yolo3.show.finder import add_finder_flags, choose, detections, open_finder
+from yolo3.show.outputs import Outputs, add_output_flags, check_files, flags_given
 
 
 def parse_args(argv=None):
@@ -35,7 +35,7 @@ def parse_args(argv=None):
         'best in the validation; default: %(default)s')
     add('--data-shape', type=input_size, metavar='SIZE', help='input size, pixels; default: as in training')
     add_finder_flags(parser)
-    add('--json', default='', metavar='FILE', help='also write the detections to this file')
+    add_output_flags(parser)
     add('--source', default='', help='instead of IMAGES: a camera (0 is the first), a video or rtsp://..., shown in a '
         'window (q closes it) or, if there is no display, written to a video in --out-dir (Ctrl-C ends it)')
     add('--serve', action='store_true', help='instead of IMAGES: serve a web page and a JSON API, see docs/deploy.md')
@@ -45,7 +45,7 @@ def parse_args(argv=None):
     args = parser.parse_intermixed_args(argv)
     if args.source or args.serve:
         flag, others = ('--serve', ['--source']) if args.serve else ('--source', [])
-        others = args.inputs + args.images + [other for other in others + ['--json'] if vars(args)[other[2:]]]
+        others = args.inputs + args.images + [other for other in others if vars(args)[other[2:]]] + flags_given(args)
         if others:
             raise UserError('%s cannot be combined with %s' % (flag, others[0]))
     return args
@@ -71,17 +71,17 @@ def expand(name):
     raise UserError('no such image, video or folder: %s' % name)
 
 
-def annotate_files(paths, detect, folder):
-    """Annotate the image and video files `paths` in an OutputFolder.
+def annotate_files(paths, detect, folder, extras):
+    """Annotate the image and video files `paths` in an OutputFolder; extras: see `annotate_image`.
 
-    Returns the records of --json and whether a file was unreadable.
+    Returns the records of all and whether a file was unreadable.
     """
     records, failed = [], False
     with log.bar(len(paths), 'demo', 'file') as bar:
         for path in paths:
             annotate = annotate_video if path.lower().endswith(VIDEO_EXTENSIONS) else annotate_image
             try:
-                records += annotate(path, detect, folder)
+                records += annotate(path, detect, folder, extras)
             except UserError as error:
                 tqdm.write('demo.py: error: %s' % error, file=sys.stderr)
                 failed = True
@@ -102,7 +102,7 @@ def main(argv=None):
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
-    args.json = check_output('--json', args.json, [args.params, *paths], begins='[{"file":')
+    check_files(args, [args.params, *paths])
     detector = open_finder(args)
     if args.thresh == 'auto':
         if 'threshold' not in detector.info:
@@ -127,9 +127,10 @@ def main(argv=None):
     if args.source:
         annotate_stream(args.source, detect, args.out_dir)
         return
-    records, failed = annotate_files(paths, detect, OutputFolder(args.out_dir, [*paths, args.json]))
-    if args.json:
-        write_json(args.json, records)
+    outputs = Outputs(args, detector.info['classes'], paths)
+    folder = OutputFolder(args.out_dir, paths, reserved=[args.json, args.csv, args.sheet])
+    records, failed = annotate_files(paths, detect, folder, outputs.extras)
+    outputs.write(records)
     print('%d detections in %d images, drawn into %s' % (sum(len(record['detections']) for record in records),
                                                          len(records), args.out_dir), file=sys.stderr)
     if failed:

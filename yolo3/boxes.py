@@ -43,6 +43,16 @@ def to_original(boxes, size, width, height):
     return np.clip(boxes * (sides / size), 0, sides)
 
 
+def edges(box, width, height):
+    """Left, top, right, bottom of a box, which includes both its ends, in an image of `width` x `height` pixels.
+
+    At least one pixel of the image lies between them.
+    """
+    xmin, ymin, xmax, ymax = box
+    left, top = min(max(xmin, 0), width - 1), min(max(ymin, 0), height - 1)
+    return left, top, max(min(xmax + 1, width), left + 1), max(min(ymax + 1, height), top + 1)
+
+
 def iou(first, second):
     """The IoU (..., n, m) of boxes (..., n, 4) and (..., m, 4), corners; a box is xmax - xmin wide."""
     first, second = first[..., :, None, :], second[..., None, :, :]

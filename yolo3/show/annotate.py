@@ -24,15 +24,16 @@ USUAL_RATE = 25  # frames per second, if a source does not say
 
 
 class OutputFolder:
-    """Names in the folder `path`: each only once, and never the name of one of the files `used` ('': none).
+    """Names in the folder `path`: each only once, and never that of a file `used` or `reserved` ('': none).
 
     A file of an earlier run is replaced, unless the folder holds some of `used`: its files may be originals.
     """
 
-    def __init__(self, path, used):
+    def __init__(self, path, used, reserved=()):
         self._path = path
         self._taken = set(map(os.path.realpath, filter(None, used)))
         self._replaces = os.path.realpath(path) not in map(os.path.dirname, self._taken)
+        self._taken.update(map(os.path.realpath, filter(None, reserved)))
 
     def name(self, source, extension):
         """The path of the annotated file `source`: its base name and `extension`, numbered if that is taken."""
@@ -50,10 +51,11 @@ class OutputFolder:
         return not os.path.lexists(path) or self._replaces and stat.S_ISREG(os.lstat(path).st_mode)
 
 
-def annotate_image(path, detect, folder):
+def annotate_image(path, detect, folder, extras=()):
     """Draw the detections in the image file `path` into the OutputFolder `folder`.
 
-    Returns a list of one record: {'file', 'width', 'height', 'picture', 'detections'}. Raises UserError.
+    extras: functions to call with the image and its record. Returns a list of this record: {'file', 'width', 'height',
+    'picture', 'detections'}. Raises UserError.
     """
     image = ImageFile(path).pixels()
     detections = detect(image)
@@ -62,11 +64,14 @@ def annotate_image(path, detect, folder):
     with replacing(target) as temporary, open(temporary, 'wb') as file:
         file.write(cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1])
     print_detections(path, detections)
-    return [{'file': path, 'width': image.shape[1], 'height': image.shape[0], 'picture': target,
-             'detections': detections}]
+    record = {'file': path, 'width': image.shape[1], 'height': image.shape[0], 'picture': target,
+              'detections': detections}
+    for extra in extras:
+        extra(image, record)
+    return [record]
 
 
-def annotate_video(path, detect, folder):
+def annotate_video(path, detect, folder, extras=()):
     """As `annotate_image` for a video file, without its sound: the same frame rate, and a record for each frame."""
     try:
         require_regular(path)
@@ -87,6 +92,8 @@ def annotate_video(path, detect, folder):
                 print_detections('%s:%d' % (path, number), detections)
                 records.append({'file': path, 'frame': number, 'width': width, 'height': height, 'picture': target,
                                 'detections': detections})
+                for extra in extras:
+                    extra(frame, records[-1])
                 bar.update()
     finally:
         if writer:
@@ -94,6 +101,12 @@ def annotate_video(path, detect, folder):
     if not records:
         raise UserError('cannot read video %s: not a video, or of a kind that this OpenCV cannot decode' % path)
     return records
+
+
+def item_name(record):
+    """The name of the picture that a record describes or, in a video, with the number of its frame."""
+    base, extension = os.path.splitext(os.path.basename(record['picture']))
+    return base + ('_%d' % record['frame'] if 'frame' in record else '') + extension
 
 
 def annotate_stream(source, detect, out_dir):
