@@ -1,5 +1,4 @@
 """Show what a trained detector finds in pictures, videos, a camera's stream or a web page: weights -> drawn boxes."""
-import glob
 import os
 import sys
 
@@ -14,20 +13,21 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 from tqdm import tqdm
 
 from yolo3 import log
-from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, port, run, share
+from yolo3.cli import ArgumentParser, UserError, input_size, port, run, share
 from yolo3.detector import ZOO_DETECTOR, add_detector_flags
-from yolo3.data.images import EXTENSIONS
 from yolo3.files import make_output_folder
-from yolo3.show.annotate import VIDEO_EXTENSIONS, OutputFolder, annotate_image, annotate_stream, annotate_video
+from yolo3.show.annotate import OutputFolder, annotate_image, annotate_stream, annotate_video
 from yolo3.show.draw import font_file
 from yolo3.show.finder import add_finder_flags, choose, detections, open_finder
+from yolo3.show.inputs import expand, is_file, is_video
 from yolo3.show.outputs import Outputs, add_output_flags, check_files, flags_given
 
 
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('inputs', nargs='*', metavar='IMAGES', help='images, videos, folders, globs, or several joined by commas')
+    add('inputs', nargs='*', metavar='IMAGES', help='images, videos, folders, globs, several joined by commas; an '
+        'http:// or https:// address of an image; - for an image from stdin')
     add_detector_flags(parser, default=ZOO_DETECTOR)
     add('--images', nargs='+', default=[], metavar='IMAGES', help='as IMAGES')
     add('--out-dir', default='detections', metavar='DIR', help='folder for the annotated files; default: %(default)s')
@@ -56,30 +56,15 @@ def score(text):
     return text if text == 'auto' else share(text)
 
 
-def expand(name):
-    """The files that `name` stands for: a file, a folder, a glob, or several joined by commas. Raises UserError."""
-    known = EXTENSIONS + VIDEO_EXTENSIONS
-    if os.path.isdir(name):
-        return [os.path.join(name, entry) for entry in sorted(os.listdir(name)) if entry.lower().endswith(known)]
-    if os.path.exists(name):
-        return [name]
-    matches = sorted(glob.glob(name, recursive=True))
-    if matches:
-        return [path for match in matches for path in expand(match) if path.lower().endswith(known)]
-    if ',' in name:
-        return [path for part in comma_list(name) for path in expand(part)]
-    raise UserError('no such image, video or folder: %s' % name)
-
-
 def annotate_files(paths, detect, folder, extras):
-    """Annotate the image and video files `paths` in an OutputFolder; extras: see `annotate_image`.
+    """Annotate the images and videos `paths` in an OutputFolder; extras: see `annotate_image`.
 
     Returns the records of all and whether a file was unreadable.
     """
     records, failed = [], False
     with log.bar(len(paths), 'demo', 'file') as bar:
         for path in paths:
-            annotate = annotate_video if path.lower().endswith(VIDEO_EXTENSIONS) else annotate_image
+            annotate = annotate_video if is_video(path) else annotate_image
             try:
                 records += annotate(path, detect, folder, extras)
             except UserError as error:
@@ -102,7 +87,8 @@ def main(argv=None):
     paths = list(dict.fromkeys(path for name in names for path in expand(name)))
     if not (paths or args.source or args.serve):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
-    check_files(args, [args.params, *paths])
+    used = list(filter(is_file, paths))
+    check_files(args, [args.params, *used])
     detector = open_finder(args)
     if args.thresh == 'auto':
         if 'threshold' not in detector.info:
@@ -127,8 +113,8 @@ def main(argv=None):
     if args.source:
         annotate_stream(args.source, detect, args.out_dir)
         return
-    outputs = Outputs(args, detector.info['classes'], paths)
-    folder = OutputFolder(args.out_dir, paths, reserved=[args.json, args.csv, args.sheet])
+    outputs = Outputs(args, detector.info['classes'], used)
+    folder = OutputFolder(args.out_dir, used, reserved=[args.json, args.csv, args.sheet])
     records, failed = annotate_files(paths, detect, folder, outputs.extras)
     outputs.write(records)
     print('%d detections in %d images, drawn into %s' % (sum(len(record['detections']) for record in records),

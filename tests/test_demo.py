@@ -216,6 +216,26 @@ def test_a_video_gives_a_video(run, params, tmp_path):
     assert '%s:6\t' % path in done.stdout
 
 
+def test_an_image_from_stdin_and_one_that_does_not_arrive(run, params, tmp_path):
+    path = save(tmp_path / 'in.png', picture(1))
+    before, first = os.dup(0), os.open(path, os.O_RDONLY)
+    os.dup2(first, 0)
+    try:
+        done = run('demo.py', '--params', params, '-', 'http://127.0.0.1:1/a.jpg', '--thresh', 0.4, '--json',
+                   'found.json', cwd=tmp_path, env={'no_proxy': '127.0.0.1'})
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(first)
+    assert done.returncode == 2
+    error, = [line for line in lines_of(done.stderr) if 'error' in line]
+    assert error.startswith('demo.py: error: cannot read image http://127.0.0.1:1/a.jpg: ')
+    record, = json.loads((tmp_path / 'found.json').read_text(encoding='utf-8'))
+    assert record['file'] == '-' and record['picture'] == os.path.join('detections', 'stdin.jpg')
+    assert record['detections'] and done.stdout.startswith('-\t')
+    assert cv2.imread(str(tmp_path / 'detections' / 'stdin.jpg')).shape == (60, 80, 3)
+
+
 @pytest.mark.parametrize('arguments,said', [
     (['nowhere.jpg'], 'no such image, video or folder: nowhere.jpg'),
     (['empty'], 'no images in empty'),
@@ -238,21 +258,6 @@ def test_user_errors(params, tmp_path, monkeypatch, arguments, said):
     with pytest.raises(UserError, match=said):
         demo.main(['--params', params] + arguments)
     assert sorted(os.listdir(str(tmp_path))) == ['cells.jpg', 'empty']
-
-
-def test_names_stand_for_files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in 'b.jpg', 'a.JPEG', 'clip.MP4', 'x,y.png', '[1].jpg', 'notes.txt', 'deep/c.jpg', 'deep/er/d.webp':
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b'')
-    assert demo.expand('.') == [os.path.join('.', n) for n in ('[1].jpg', 'a.JPEG', 'b.jpg', 'clip.MP4', 'x,y.png')]
-    assert demo.expand('notes.txt') == ['notes.txt']
-    assert demo.expand('x,y.png') == ['x,y.png'] and demo.expand('[1].jpg') == ['[1].jpg']
-    assert demo.expand('b.jpg, deep') == ['b.jpg', os.path.join('deep', 'c.jpg')]
-    assert demo.expand('*') == ['[1].jpg', 'a.JPEG', 'b.jpg', 'clip.MP4', os.path.join('deep', 'c.jpg'), 'x,y.png']
-    assert demo.expand('**/*.webp') == [os.path.join('deep', 'er', 'd.webp')]
-    with pytest.raises(UserError, match='gone.jpg'):
-        demo.expand('b.jpg,gone.jpg')
 
 
 def test_no_name_is_used_twice(tmp_path):

@@ -17,9 +17,9 @@ from yolo3.data.images import ImageFile
 from yolo3.deploy import video
 from yolo3.files import require_regular
 from yolo3.show.draw import draw
+from yolo3.show.inputs import content, file_name
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png')  # kept; other pictures are written as .jpg
-VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
 USUAL_RATE = 25  # frames per second, if a source does not say
 
 
@@ -52,15 +52,16 @@ class OutputFolder:
 
 
 def annotate_image(path, detect, folder, extras=()):
-    """Draw the detections in the image file `path` into the OutputFolder `folder`.
+    """Draw the detections in the image `path`, a file or as `yolo3.show.inputs` has it, into the OutputFolder `folder`.
 
     extras: functions to call with the image and its record. Returns a list of this record: {'file', 'width', 'height',
     'picture', 'detections'}. Raises UserError.
     """
-    image = ImageFile(path).pixels()
+    image = ImageFile(path, content=content(path)).pixels()
     detections = detect(image)
-    extension = os.path.splitext(path)[1]
-    target = folder.name(path, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
+    name = file_name(path)
+    extension = os.path.splitext(name)[1]
+    target = folder.name(name, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
     with replacing(target) as temporary, open(temporary, 'wb') as file:
         file.write(cv2.imencode(os.path.splitext(target)[1], annotated(image, detections))[1])
     print_detections(path, detections)
