@@ -10,8 +10,8 @@ from gluoncv.model_zoo import model_store
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
-from yolo3.data.datasets import VOC_CLASSES
 from yolo3.data.download import within
+from yolo3.data.voc import VOC_CLASSES
 from yolo3.network import WIDTHS, reason
 
 CLASSES = {'voc': list(VOC_CLASSES), 'coco': list(gluoncv.data.COCODetection.CLASSES)}

@@ -3,7 +3,9 @@
 Each has the images a and b to train on and c to validate on, of 100 x 80 pixels, and the classes cat and dog. A dog is
 on each, from 10, 20 up to 40, 60; on b, where the form allows it, as a polygon.
 """
-from small_sets import picture, write
+import json
+
+from small_sets import BOX as XML, SIZE, picture, write
 
 CLASSES = ['cat', 'dog']
 BOX, POLYGON = '1 0.25 0.5 0.3 0.5\n', '1.0 0.1 0.25 0.4 0.5 0.25 0.75\n'
@@ -57,3 +59,65 @@ def cvat_yolo(root):
 
 
 YOLO = ultralytics, ultralytics_lists, roboflow, cvat_yolo
+
+
+def coco_file(path, names, categories, folder=''):
+    """A COCO annotation file of the images `names`; the dog of b has only a polygon. The last category is the dog's."""
+    annotations = [{'id': number, 'image_id': number, 'category_id': categories[-1]['id'], 'iscrowd': 0,
+                    'bbox': [10, 20, 30, 40], 'area': 1200, 'segmentation': []} for number in range(len(names))]
+    if len(names) > 1:
+        annotations[1].update(bbox=[], segmentation=[[10, 20, 40, 60, 10, 60]])
+    images = [{'id': number, 'file_name': folder + name, 'width': 100, 'height': 80}
+              for number, name in enumerate(names)]
+    write(path, json.dumps({'info': {}, 'images': images, 'categories': categories, 'annotations': annotations}))
+
+
+def categories(first, group=''):
+    """COCO's categories cat and dog, with ids from `first` on."""
+    return [{'id': first + number, 'name': name, 'supercategory': group} for number, name in enumerate(CLASSES)]
+
+
+def roboflow_coco(root):
+    """Roboflow's "COCO": _annotations.coco.json beside the images; category 0 is the project, without boxes."""
+    for split, stems in ('train', 'ab'), ('valid', 'c'):
+        coco_file(root / split / '_annotations.coco.json', ['%s_jpg.rf.0123.jpg' % stem for stem in stems],
+                  [{'id': 0, 'name': 'pets', 'supercategory': 'none'}, *categories(1, 'pets')])
+        for stem in stems:
+            picture(root / split / ('%s_jpg.rf.0123.jpg' % stem))
+    return root
+
+
+def cvat_coco(root):
+    """CVAT's "COCO 1.0": annotations/instances_SUBSET.json and images/SUBSET/."""
+    for split, stems in ('train', 'ab'), ('val', 'c'):
+        coco_file(root / ('annotations/instances_%s.json' % split), [stem + '.jpg' for stem in stems], categories(1))
+        for stem in stems:
+            picture(root / 'images' / split / (stem + '.jpg'))
+    return root
+
+
+def label_studio_coco(root):
+    """Label Studio's "COCO": one result.json, which says images/ before each name; ids count from 0."""
+    coco_file(root / 'result.json', ['a.jpg', 'b.jpg', 'c.jpg'], categories(0), 'images/')
+    for stem in 'abc':
+        picture(root / ('images/%s.jpg' % stem))
+    return root
+
+
+def cvat_voc(root):
+    """CVAT's "PASCAL VOC 1.1": without VOC2007/, and with labelmap.txt, whose first class is the background."""
+    for split, stems in ('train', 'ab'), ('val', 'c'):
+        write(root / ('ImageSets/Main/%s.txt' % split), ''.join(stem + '\n' for stem in stems))
+        for stem in stems:
+            picture(root / ('JPEGImages/%s.jpg' % stem))
+            dog = (XML % ('dog', 11, 21, 40, 60)).replace('</object>', '<attributes><attribute><name>rotation</name>'
+                                                          '<value>0.0</value></attribute></attributes></object>')
+            write(root / ('Annotations/%s.xml' % stem), '<annotation><folder></folder><filename>%s.jpg</filename>'
+                  '<source><database>Unknown</database></source>%s<segmented>0</segmented>%s</annotation>' % (
+                      stem, SIZE, dog))
+    write(root / 'labelmap.txt',
+          '# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:52,209,183::\ndog:250,50,83::\n')
+    return root
+
+
+COCO = roboflow_coco, cvat_coco

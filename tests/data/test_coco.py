@@ -10,6 +10,7 @@ from yolo3.mxnet_setup import gluoncv
 from yolo3.cli import UserError
 from yolo3.data.coco import CROWD, COCOImages, read_annotations
 from yolo3.data.datasets import open_train, open_val
+import exports
 from small_sets import box, coco, picture, rows, write
 
 
@@ -112,6 +113,29 @@ def test_coco_images_are_found(tmp_path, folder):
     root = coco(tmp_path, {1: 'sub/a.jpg'}, [box(1)], folder=folder)
     dataset = COCOImages(root, ['instances_train'])
     assert dataset.image_path(0) == os.path.normpath(os.path.join(root, folder, 'sub', 'a.jpg'))
+
+
+@pytest.mark.parametrize('export', exports.COCO, ids=lambda export: export.__name__)
+def test_exports_are_data_sets_without_renaming(tmp_path, export):
+    train = open_train('coco', str(export(tmp_path)), on_bad_image='stop')
+    val = open_val('coco', str(tmp_path), train.classes, on_bad_image='stop')
+    assert train.classes == ('cat', 'dog') and 'dropped' not in train.summary() + val.summary()
+    paths = [images.image_path(index) for images in (train, val) for index in range(len(images))]
+    assert [os.path.basename(path)[0] for path in paths] == ['a', 'b', 'c']
+    assert rows(train) + rows(val) == [[exports.DOG]] * 3
+
+
+def test_a_split_may_be_a_file_beside_its_images(tmp_path):
+    images = open_train('coco', str(exports.label_studio_coco(tmp_path)), splits=['result'], on_bad_image='stop')
+    assert images.classes == ('cat', 'dog') and rows(images) == [[exports.DOG]] * 3
+
+
+def test_a_supercategory_is_a_class_only_if_it_has_boxes_or_names_itself():
+    categories = [{'id': 0, 'name': 'pets', 'supercategory': 'none'}, {'id': 1, 'name': 'cat', 'supercategory': 'pets'},
+                  {'id': 2, 'name': 'person', 'supercategory': 'person'}, {'id': 3, 'name': 'x', 'supercategory': [1]}]
+    assert read_annotations(dict(FILE, categories=categories)).categories == {1: 'cat', 2: 'person', 3: 'x'}
+    found = read_annotations(dict(FILE, categories=categories, annotations=[box(7, 0)]))
+    assert found.categories == {0: 'pets', 1: 'cat', 2: 'person', 3: 'x'}
 
 
 def test_coco_url_comes_first_and_may_be_stale(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from yolo3.cli import UserError
 from yolo3.data.datasets import open_train, open_val
 from yolo3.data.voc import VOCImages, read_annotation
+import exports
 from small_sets import BOX, SIZE, picture, rows, voc, write
 
 
@@ -92,6 +93,17 @@ def test_voc_filename(tmp_path):
 
 BOMB = '<!DOCTYPE a [<!ENTITY a "ha">%s]><annotation>&%s;</annotation>' % (
     ''.join('<!ENTITY %s "%s">' % (b, ('&%s;' % a) * 10) for a, b in zip('abcdefghij', 'bcdefghijk')), 'k')
+
+
+def test_cvats_export_is_a_data_set_without_renaming(tmp_path):
+    root = str(exports.cvat_voc(tmp_path))
+    train, val = open_train('voc', root, splits=['train']), open_val('voc', root, splits=['val'])
+    assert train.classes == val.classes == ('cat', 'dog') and len(train) == 2 and len(val) == 1
+    assert train.label(1).tolist() == val.label(0).tolist() == [[*exports.DOG, 0]]
+    write(tmp_path / 'labelmap.txt', b'\xff')
+    with pytest.raises(UserError, match='labelmap.txt: not text; give --classes'):
+        open_train('voc', root, splits=['train'])
+    assert open_train('voc', root, ['dog'], ['train']).classes == ('dog',)
 
 
 @pytest.mark.parametrize('xml', [

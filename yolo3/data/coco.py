@@ -15,6 +15,10 @@ from yolo3.data.segmentation import box_of
 from yolo3.files import open_input
 
 CROWD = 'around crowds'
+# Where a split has its annotation file: as COCO and CVAT, Roboflow, and Label Studio (result.json) have it.
+FILES = os.path.join('annotations', '%s.json'), os.path.join('%s', '_annotations.coco.json'), '%s.json'
+TRAIN_SPLITS = 'instances_train2017', 'instances_train', 'instances_Train', 'train'
+VAL_SPLITS = 'instances_val2017', 'instances_val', 'instances_Validation', 'valid', 'instances_test', 'test'
 
 
 class Annotations(NamedTuple):
@@ -43,13 +47,14 @@ class Box(NamedTuple):
 class COCOImages(LabelledImages):
     """Images and boxes in COCO's form.
 
-    splits: annotation files, root/annotations/SPLIT.json, whose categories are matched with `classes` by name; without
-    `classes` they are the files' own, by id. Crowd regions are no boxes to train on. An image without boxes has a label
+    splits: annotation files, as in FILES, whose categories are matched with `classes` by name; without `classes` they
+    are the files' own, by id. Crowd regions are no boxes to train on. An image without boxes has a label
     of shape (0, 5); `skip_empty` leaves it out, `skip_crowd_only` does so if it has a crowd region.
     For the rest see LabelledImages. Raises UserError.
     """
 
-    LAYOUT = 'annotations/instances_train2017.json and its images for the split instances_train2017'
+    LAYOUT = ('annotations/instances_train2017.json and its images for the split instances_train2017, '
+              'train/_annotations.coco.json for train, or result.json for result')
 
     def __init__(self, root, splits, classes=None, skip_empty=False, skip_crowd_only=False, on_bad_image=None):
         super().__init__(root, splits, classes or (), on_bad_image)
@@ -96,7 +101,7 @@ class COCOImages(LabelledImages):
 
     def _read_json(self, split):
         """The Annotations in one file. Raises UserError."""
-        path = os.path.join(self._root, 'annotations', split + '.json')
+        path = annotation_file(self._root, split)
         try:
             with open_input(path, 'r', 'utf-8-sig') as file:
                 content = json.load(file)
@@ -113,7 +118,8 @@ class COCOImages(LabelledImages):
         """The path of the image of an Entry."""
         places = [os.path.join(*entry.url.split('/')[-2:])] if '/' in entry.url else []
         if entry.name:
-            folders = split.replace('instances_', '', 1), 'images', ''
+            subset = split.replace('instances_', '', 1)
+            folders = subset, os.path.join('images', subset), 'images', ''
             places += [os.path.join(folder, entry.name) for folder in folders]
         for place in places:
             path = os.path.normpath(os.path.join(self._folder, place))
@@ -138,6 +144,20 @@ class COCOImages(LabelledImages):
         return self._truths[index]
 
 
+# ---- Annotation files
+
+def annotation_file(root, split):
+    """The path of the annotation file of a split: of those in FILES the first that is there, else the first."""
+    paths = [os.path.join(root, file % split) for file in FILES]
+    return next(filter(os.path.lexists, paths), paths[0])
+
+
+def usual_split(root, names):
+    """The first of the splits `names` that the folder `root` has, else the first."""
+    root = os.path.expanduser(root)
+    return next((name for name in names if os.path.lexists(annotation_file(root, name))), names[0])
+
+
 # ---- A JSON file's content
 
 def read_annotations(content):
@@ -152,9 +172,9 @@ def read_annotations(content):
         raise ValueError('the ids of some images are texts, of others numbers')
     images.sort(key=lambda image: image.id)
     _require_once('images have the id', [image.id for image in images])
-    _require_once('categories have the id', [number for number, _ in categories])
+    _require_once('categories have the id', [number for number, *_ in categories])
 
-    names, boxes, used = dict(categories), collections.defaultdict(list), set()
+    names, boxes, used = {number: name for number, name, _ in categories}, collections.defaultdict(list), set()
     image_id = (lambda value: str(_id(value))) if texts else whole_number
     content = dict(content, annotations=_with_boxes(content.get('annotations')))
     for image, number, bbox, area, crowd, ignore in _entries(content, 'annotations', dict(BOX, image_id=image_id)):
@@ -163,8 +183,11 @@ def read_annotations(content):
         flaw = CROWD if crowd else 'marked to be ignored' if ignore else '' if area > 0 else 'of no area'
         boxes[image].append(Box(names.get(number) or 'category %d' % number, flaw, bbox, area))
     _require_once('categories with boxes have the name',
-                  [class_key(name) for number, name in categories if number in used])
-    return Annotations(images, names, boxes)
+                  [class_key(name) for number, name, _ in categories if number in used])
+    # Roboflow lists the name of the whole project as a category, too: the supercategory of the others, without boxes.
+    groups = {group for _, name, group in categories if group != name}
+    return Annotations(images, {number: name for number, name in names.items() if number in used or name not in groups},
+                       boxes)
 
 
 def _with_boxes(annotations):
@@ -233,6 +256,10 @@ def _bbox(value):
     return numbers(value)
 
 
+def _group(value):
+    return clean_name(value) if isinstance(value, str) else ''
+
+
 def _area(value):
     return None if value is None else numbers([value])[0]
 
@@ -242,5 +269,5 @@ def _any(value):
 
 
 IMAGE = {'id': _id, 'coco_url': _text, 'file_name': _text, 'width': _any, 'height': _any}
-CATEGORY = {'id': whole_number, 'name': _name}
+CATEGORY = {'id': whole_number, 'name': _name, 'supercategory': _group}
 BOX = {'image_id': None, 'category_id': whole_number, 'bbox': _bbox, 'area': _area, 'iscrowd': flag, 'ignore': flag}

@@ -9,17 +9,17 @@ import sys
 import numpy as np
 
 from yolo3.boxes import resize
-from yolo3.data.coco import COCOImages
+from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, usual_split
 from yolo3.data.images import BadImage
-from yolo3.data.voc import VOC_CLASSES, VOCImages
+from yolo3.data.voc import VOCImages, usual_classes
 from yolo3.data.yolo import YOLOImages
 
 ROOT = os.path.join('~', '.mxnet', 'datasets')
 VOC_ROOT = os.path.join(ROOT, 'voc')
 COCO_ROOT = os.path.join(ROOT, 'coco')
-# The usual folder, and the splits to train and to validate on.
+# The usual folder, and the splits to train and to validate on; of COCO's the first that is there.
 USUAL = {'voc': (VOC_ROOT, ['2007_trainval', '2012_trainval'], ['2007_test']),
-         'coco': (COCO_ROOT, ['instances_train2017'], ['instances_val2017']),
+         'coco': (COCO_ROOT, TRAIN_SPLITS, VAL_SPLITS),
          'yolo': ('', ['train'], ['val'])}
 
 
@@ -31,14 +31,14 @@ def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, 
     """
     usual_root, usual_splits, _ = USUAL[dataset]
     more = {'skip_crowd_only': True} if dataset == 'coco' else {}
-    return _form(dataset)(root or usual_root, splits or usual_splits, classes or _usual_classes(dataset), skip_empty,
+    return _form(dataset)(*_usual(dataset, root or usual_root, splits, usual_splits, classes), skip_empty,
                           on_bad_image=on_bad_image, **more)
 
 
 def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
     """The data set to evaluate on, with all its images; otherwise as `open_train`. Raises UserError."""
     usual_root, _, usual_splits = USUAL[dataset]
-    return _form(dataset)(root or usual_root, splits or usual_splits, classes or _usual_classes(dataset),
+    return _form(dataset)(*_usual(dataset, root or usual_root, splits, usual_splits, classes),
                           on_bad_image=on_bad_image)
 
 
@@ -62,9 +62,13 @@ def val_sample_or_black(images, index, size):
         return np.zeros((size, size, 3), 'uint8'), (~index, *map(int, images.size(index)))
 
 
-def _usual_classes(dataset):
-    """The class names without --classes; None for those that the data set itself names."""
-    return VOC_CLASSES if dataset == 'voc' else None
+def _usual(dataset, root, splits, usual_splits, classes):
+    """root, splits and classes to open; without `classes` None for those that the data set itself names."""
+    if dataset == 'coco':
+        usual_splits = [usual_split(root, usual_splits)]
+    if dataset == 'voc':
+        classes = classes or usual_classes(root)
+    return root, splits or usual_splits, classes
 
 
 def _form(dataset):

@@ -107,10 +107,27 @@ def _require_all(root, objects):
             raise ValueError("<%s> is not VOC's, and there is no <object>" % child.tag)
 
 
+def usual_classes(root):
+    """The class names in CVAT's labelmap.txt in the folder `root`; VOC's 20 without it. Raises UserError.
+
+    Its lines are name:colour:parts:actions.
+    """
+    path = os.path.join(os.path.expanduser(root), 'labelmap.txt')
+    if not os.path.lexists(path):
+        return VOC_CLASSES
+    try:
+        with open_input(path, 'r', 'utf-8-sig') as file:
+            names = [line.split(':')[0].strip() for line in file if not line.startswith('#')]
+    except (OSError, ValueError) as error:
+        raise UserError('cannot read %s: %s; give --classes' % (path, getattr(error, 'strerror', None) or 'not text'))
+    return [name for name in names if name not in ('', 'background')]
+
+
 class VOCImages(LabelledImages):
     """Images and boxes in VOC's form.
 
-    splits: '2007_trainval' stands for root/VOC2007/ImageSets/Main/trainval.txt, and so on. An image without objects
+    splits: '2007_trainval' stands for root/VOC2007/ImageSets/Main/trainval.txt, and so on; 'train' for
+    root/ImageSets/Main/train.txt, as CVAT exports it. An image without objects
     has a label of shape (0, 6); `skip_empty` leaves it out. For the rest see LabelledImages. Raises UserError.
     """
 
@@ -121,9 +138,15 @@ class VOCImages(LabelledImages):
         super().__init__(root, splits, classes, on_bad_image)
         skip = 'without objects' if skip_empty else ''
         for split in splits:
-            year, _, name = split.partition('_')
-            self._read_split(os.path.join(self._root, 'VOC' + year), name, skip)
+            self._read_split(*self._place(split), skip)
         self._require_boxes()
+
+    def _place(self, split):
+        """The folder that holds ImageSets/ for a split, and its name there."""
+        if os.path.lexists(os.path.join(self._root, 'ImageSets', 'Main', split + '.txt')):
+            return self._root, split
+        year, _, name = split.partition('_')
+        return os.path.join(self._root, 'VOC' + year), name
 
     def _read_split(self, folder, name, skip):
         """Add the images that `folder`/ImageSets/Main/`name`.txt lists."""
