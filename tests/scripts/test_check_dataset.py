@@ -1,4 +1,5 @@
 """check_dataset.py: every row of its table on a set with every flaw, its picture, and errors in one line."""
+import glob
 import json
 import os
 
@@ -8,7 +9,10 @@ import pytest
 from PIL import Image
 
 import check_dataset
+import exports
 from conftest import ANNOTATION, OBJECT
+from yolo3.cli import UserError
+from yolo3.data.datasets import form_of, open_train
 
 SIDE = 104  # a quarter of the 416 that boxes are measured at
 PIXELS = cv2.resize(np.random.RandomState(0).randint(0, 256, (6, 6, 3)).astype('uint8'), (SIDE, SIDE))
@@ -82,6 +86,9 @@ def test_every_row(run_process, flawed, tmp_path):
         'images of another size than annotated': [['large.jpg'], []],
         'images unreadable': [['broken.jpg'], []],
         'images truncated or damaged': [['cut.jpg'], []],
+        'images nearly the same as one on the other side': [
+            ['bare.jpg', 'clear.png', 'deep.png', 'grey.jpg', 'inks.jpg', 'large.jpg', 'liar.jpg', 'plain.jpg'],
+            ['copy.jpg', 'grey.jpg']],
         'images with the content of one on the other side': [['grey.jpg', 'plain.jpg'], ['copy.jpg', 'grey.jpg']],
         'images with the name of one on the other side': [['grey.jpg'], ['grey.jpg']],
     }
@@ -91,6 +98,9 @@ def test_every_row(run_process, flawed, tmp_path):
                 'boxes under 8 pixels wide or high': [1, 0], 'boxes under 2 pixels wide or high': [0, 0],
                 'boxes dropped of no width': [1, 0], 'boxes dropped of other classes': [1, 0]}
     assert {what: content['counts'][what] for what in expected} == expected
+    assert content['warnings'] == [
+        '2 of 2 images of 2007_test are in 2007_trainval too, or nearly: its mAP says little about new images']
+    assert result.stdout.endswith('warning: %s\n' % content['warnings'][0])
     for what, numbers in content['counts'].items():
         line = next(line for line in result.stdout.splitlines() if line.startswith(what + '  '))
         assert line[len(what):].split()[:2] == [str(number) for number in numbers]
@@ -130,7 +140,67 @@ def test_files_that_are_not_regular_are_unreadable(tmp_path):
     os.mkfifo(str(tmp_path / 'pipe.jpg'))
     os.symlink('/dev/zero', str(tmp_path / 'zero.jpg'))
     for name in 'pipe.jpg', 'zero.jpg', 'none.jpg':
-        assert check_dataset.inspect((str(tmp_path / name), [8., 8.])) == (['unreadable'], None)
+        assert check_dataset.inspect((str(tmp_path / name), [8., 8.])) == (['unreadable'], None, [])
+
+
+def saved(pixels, quality=50, scale=0.5):
+    """The pixels after they were saved as a smaller JPEG."""
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.imdecode(cv2.imencode('.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def test_near_duplicates_are_found_and_other_photographs_are_not(data):
+    paths = sorted(glob.glob(os.path.join(data, 'coco-mini/val2017/*.jpg')))[:12]
+    photographs = {path: cv2.imread(path) for path in paths}
+    train = {path: (path, check_dataset.fingerprints(pixels)) for path, pixels in photographs.items()}
+    for change in saved, lambda pixels: cv2.flip(saved(pixels), 1), lambda pixels: saved(pixels, 95, 1):
+        val = {'new ' + path: ('', check_dataset.fingerprints(change(pixels))) for path, pixels in photographs.items()}
+        assert sorted(check_dataset.near_pairs(train, val)) == [(path, 'new ' + path) for path in paths]
+
+
+def test_images_of_one_grey_are_no_near_duplicates():
+    pixels = np.random.RandomState(0).randint(100, 104, (64, 64, 3)).astype('uint8')
+    assert check_dataset.fingerprints(pixels) == []
+
+
+def test_roboflows_augmented_copies_have_the_name_of_their_original():
+    train = {'train/cat_jpg.rf.0123.jpg': ('a', []), 'train/cow_jpg.rf.89.jpg': ('b', [])}
+    val = {'valid/cat_jpg.rf.4567.jpg': ('c', []), 'valid/dog.png': ('d', [])}
+    assert check_dataset.duplicates(train, val) == {check_dataset.NAMED: [[list(train)[0]], [list(val)[0]]]}
+
+
+@pytest.mark.parametrize('boxes, whole, expected', [
+    ({'cat': [100, 5], 'dog': [6, 0]}, 0, []),
+    ({'cat': [100, 5], 'dog': [5, 9], 'cow': [0, 0]}, 0, ['cat has 100 boxes in t, but few are of: dog 5, cow 0']),
+    ({'cat': [9, 5]}, 4, ['4 of 9 boxes of t cover over 95% of their image: are these labels of whole images?'])])
+def test_warnings_of_rare_classes_and_of_boxes_over_whole_images(boxes, whole, expected):
+    rows = [('images', [9, 9], ''), ('boxes', [sum(side) for side in zip(*boxes.values())], ''),
+            ('boxes over nearly the whole image', [whole, 0], '')]
+    rows += [('boxes of class ' + name, counts, '') for name, counts in boxes.items()]
+    assert check_dataset.warnings(rows, {}, ['t', 'v'], list(boxes)) == expected
+
+
+def test_boxes_over_nearly_the_whole_image_are_counted(tmp_path):
+    root = exports.roboflow(tmp_path)
+    for stem, rows in ('a', '1 0.5 0.5 1 1\n0 0.5 0.5 0.99 0.97'), ('b', '1 0.5 0.5 0.99 0.94'):
+        (root / 'train/labels' / (stem + '.txt')).write_text(rows)
+    assert check_dataset.count_boxes(open_train('yolo', str(root)), 416)['boxes over nearly the whole image'] == 2
+
+
+@pytest.mark.parametrize('export, form', [(export, 'yolo') for export in exports.YOLO] + [
+    (export, 'coco') for export in (*exports.COCO, exports.label_studio_coco)] + [(exports.cvat_voc, 'voc')])
+def test_the_form_of_a_data_set_is_found(tmp_path, export, form):
+    assert form_of(str(export(tmp_path / 'a [b] *'))) == form
+    with pytest.raises(UserError, match='images: not a data set in .*scripts/convert_dataset.py'):
+        form_of(str(tmp_path / 'images'))
+
+
+@pytest.mark.parametrize('export', [exports.roboflow, exports.roboflow_coco], ids=lambda export: export.__name__)
+def test_exports_are_checked_without_flags(run, tmp_path, export):
+    result = run('scripts/check_dataset.py', export(tmp_path / 'set'), '-j', '0', '--picture', tmp_path / 'sheet.png')
+    assert result.returncode == 0, result.stderr
+    assert 'warning: 1 of 1 images of val' in result.stdout  # all exports hold one picture
+    assert (tmp_path / 'sheet.png').exists()
 
 
 def test_errors_are_one_line(run, flawed, tmp_path):

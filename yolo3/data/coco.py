@@ -1,6 +1,7 @@
 """COCO's form: JSON annotation files, and the images and boxes of a data set of them."""
 import collections
 import contextlib
+import glob
 import json
 import os
 from typing import NamedTuple
@@ -156,6 +157,12 @@ def usual_split(root, names):
     """The first of the splits `names` that the folder `root` has, else the first."""
     root = os.path.expanduser(root)
     return next((name for name in names if os.path.lexists(annotation_file(root, name))), names[0])
+
+
+def has_splits(root):
+    """Whether the folder `root` has annotation files where COCO, CVAT, Roboflow or Label Studio put them."""
+    root = glob.escape(os.path.expanduser(root))
+    return any(glob.glob(os.path.join(root, file % stem)) for file, stem in zip(FILES, ('*', '*', 'result')))
 
 
 # ---- A JSON file's content

@@ -3,16 +3,18 @@
 A program that has imported MXNet gets instances of gluoncv.data.VOCDetection and COCODetection. One that has not, such
 as an exported network's, gets the same images and labels, and neither MXNet nor GluonCV is imported.
 """
+import glob
 import os
 import sys
 
 import numpy as np
 
 from yolo3.boxes import resize
-from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, usual_split
+from yolo3.cli import UserError
+from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, has_splits, usual_split
 from yolo3.data.images import BadImage
 from yolo3.data.voc import VOCImages, usual_classes
-from yolo3.data.yolo import YOLOImages
+from yolo3.data.yolo import YOLOImages, find_description
 
 ROOT = os.path.join('~', '.mxnet', 'datasets')
 VOC_ROOT = os.path.join(ROOT, 'voc')
@@ -40,6 +42,18 @@ def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
     usual_root, _, usual_splits = USUAL[dataset]
     return _form(dataset)(*_usual(dataset, root or usual_root, splits, usual_splits, classes),
                           on_bad_image=on_bad_image)
+
+
+def form_of(root):
+    """The form, 'voc', 'coco' or 'yolo', of the data set at `root`. Raises UserError if it has none of them."""
+    if find_description(root):
+        return 'yolo'
+    if has_splits(root):
+        return 'coco'
+    if any(glob.glob(os.path.join(glob.escape(os.path.expanduser(root)), name)) for name in ('VOC*', 'ImageSets')):
+        return 'voc'
+    raise UserError('%s: not a data set in VOC, COCO or YOLO form: convert it first with scripts/convert_dataset.py'
+                    % root)
 
 
 def val_sample(images, index, size):
