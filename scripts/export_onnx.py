@@ -26,6 +26,7 @@ from mxnet.gluon import nn
 try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
+    from yolo3.deploy.float16 import halved
 except ImportError:
     fail(UserError('Python has no module onnx here: pip install -r requirements/deploy.txt'))
 
@@ -36,14 +37,17 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add_params_flags(parser)
     add = parser.add_argument
-    add('--output', default='', metavar='FILE', help='file to write; default: the .params file with .onnx')
+    add('--output', default='', metavar='FILE',
+        help='file to write; default: the .params file with .onnx or, with --fp16, with _fp16.onnx')
     add('--nms', action='store_true', help='do NMS inside too: one image in, final detections out')
     add('--uint8-input', action='store_true', help="take the image's bytes, (B, H, W, 3) RGB, and normalise inside")
     add('--heads', action='store_true', help="only the three raw outputs, for runtimes such as OpenCV's dnn")
+    add('--fp16', action='store_true',
+        help='convolutions in float16: half the size, for GPUs; input, outputs and decoding stay as they are')
     args = parser.parse_args(argv)
     if args.nms and args.heads:
         raise UserError('--nms and --heads: choose one, as NMS needs the decoded boxes')
-    args.output = args.output or re.sub(r'\.params$', '', args.params) + '.onnx'
+    args.output = args.output or re.sub(r'\.params$', '', args.params) + ('_fp16.onnx' if args.fp16 else '.onnx')
     args.output = check_output('--output', args.output, [args.params], kinds=('.onnx',))
     return args
 
@@ -175,13 +179,14 @@ def suppress(graph, boxes, scores):
             graph.add('Gather', classes, order))
 
 
-def export(net, info, nms=False, uint8_input=False, only_heads=False):
+def export(net, info, nms=False, uint8_input=False, only_heads=False, fp16=False):
     """The ONNX model of a detector on the CPU; `net` and `info` as from `load_detector`, the rest as the flags.
 
     Input: `images`, float32 (B, 3, H, W), RGB, normalised with the metadata's mean and std after division by 255; or
     uint8 (B, H, W, 3). H and W are multiples of 32. Outputs: `boxes` (B, N, 4) float32, corners in input pixels;
     `scores` (B, N, classes) float32; `classes` (B, N) int64, the best of each. With nms, B is 1 and they are (n, 4),
-    (n,), (n,), the best first, n at most 100. With only_heads: `head_32`, `head_16`, `head_8`, raw.
+    (n,), (n,), the best first, n at most 100. With only_heads: `head_32`, `head_16`, `head_8`, raw. fp16 is for what
+    is computed between the input and the raw outputs.
     """
     graph, x, scale = Graph(), 'images', None
     if uint8_input:
@@ -189,7 +194,12 @@ def export(net, info, nms=False, uint8_input=False, only_heads=False):
         x = graph.add('Transpose', graph.add('Cast', x, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
         x = graph.add('Sub', x, 255 * np.float32(MEAN).reshape(1, 3, 1, 1))
         scale = 1 / (255 * np.float64(STD))
+    if fp16:
+        x = graph.add('Cast', x, to=TensorProto.FLOAT16)
     raw, num_class = heads(graph, net, x, scale), len(info['classes'])
+    if fp16:
+        graph.constants = halved(graph.nodes, graph.constants)
+        raw = [graph.add('Cast', head, to=TensorProto.FLOAT) for head in raw]  # boxes in pixels need more bits
     batch = 1 if nms else 'batch'
     if only_heads:
         results = [('head_%d' % output._stride, tensor, TensorProto.FLOAT,
@@ -228,7 +238,7 @@ def export(net, info, nms=False, uint8_input=False, only_heads=False):
 def main(argv=None):
     args = parse_args(argv)
     net, info = load_detector(args.params, args.network, args.dataset, comma_list(args.classes))
-    model = export(net, info, args.nms, args.uint8_input, args.heads)
+    model = export(net, info, args.nms, args.uint8_input, args.heads, args.fp16)
     with replacing(args.output) as temporary, open(temporary, 'wb') as file:
         file.write(model.SerializeToString())
     print('%s: %.1f MB; in %s; out %s' % (args.output, os.path.getsize(args.output) / 1e6, *[

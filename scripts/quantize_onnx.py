@@ -152,11 +152,13 @@ def main(argv=None):
     args = parse_args(argv)
     detector = ONNXDetector(args.params)
     info = detector.info
+    model = onnx.shape_inference.infer_shapes(onnx.load(args.params))
+    if any(constant.data_type == onnx.TensorProto.FLOAT16 for constant in model.graph.initializer):
+        raise UserError('--params %s: ONNX Runtime quantizes float32 only: export it without --fp16' % args.params)
     images = open_train(args.dataset or info['dataset'], args.dataset_root, info['classes'],
                         comma_list(args.train_splits))
     order = np.random.RandomState(0).permutation(len(images))[:args.images + MEASURED]
     inputs = detector.prepare(np.stack([val_sample(images, index, info['data_shape'])[0] for index in order]))
-    model = onnx.shape_inference.infer_shapes(onnx.load(args.params))
     ranges = calibrate(args.params, inputs[:args.images])
     measured = inputs[-MEASURED:]  # other images than those of the ranges, if there are enough
     sensitivity = sensitivities(model, ranges, measured)

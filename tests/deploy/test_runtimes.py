@@ -24,7 +24,7 @@ from conftest import ROOT, slow
 from test_export_onnx import detector, export_onnx, pictures
 
 VARIANTS = {'plain': {}, 'nms': {'nms': True}, 'bytes': {'uint8_input': True},
-            'bytes-nms': {'nms': True, 'uint8_input': True}, 'heads': {'only_heads': True}}
+            'bytes-nms': {'nms': True, 'uint8_input': True}, 'heads': {'only_heads': True}, 'fp16': {'fp16': True}}
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +54,7 @@ def test_without_mxnet_it_cannot_be_imported(without_mxnet, files):
 
 
 @pytest.mark.parametrize('backend', runtimes.BACKENDS)
-@pytest.mark.parametrize('variant', ['plain', slow('nms'), slow('bytes'), 'bytes-nms'])
+@pytest.mark.parametrize('variant', ['plain', slow('nms'), slow('bytes'), 'bytes-nms', 'fp16'])
 def test_evaluation_prints_the_same(run, without_mxnet, files, squares, tmp_path, variant, backend):
     pytest.importorskip(backend)
     flags = ['--dataset-root', squares, '--val-splits', '2007_trainval', '-j', 1, '--gpus', '', '--json']

@@ -114,6 +114,13 @@ def test_a_network_that_finds_nothing_is_refused(scores, monkeypatch):
         quantize_onnx.sensitivities(onnx.ModelProto(), {}, [])
 
 
+def test_a_float16_file_is_refused(tmp_path):
+    path = str(tmp_path / 'half.onnx')
+    onnx.save(export_onnx.export(*detector(), fp16=True), path)
+    with pytest.raises(UserError, match='half.onnx: .* without --fp16'):
+        quantize_onnx.main(['--params', path])
+
+
 @pytest.mark.parametrize('flags, said', [
     (['--params', 'net.params'], 'export_onnx.py'), (['--params', 'gone.onnx'], 'gone.onnx'),
     (['--params', 'gone.onnx', '--images', '0'], '--images'),
