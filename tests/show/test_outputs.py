@@ -80,9 +80,9 @@ def test_label_files_are_read_back_as_the_same_boxes(tmp_path):
     os.mkdir(tmp_path / 'in' / 'images')
     for path in paths:
         os.rename(path, tmp_path / 'in' / 'images' / os.path.basename(path))
-    images, names, notes = convert_dataset.read(str(tmp_path / 'in'), [])[:3]
-    assert names == CLASSES
-    for _, _, objects in images:
+    images, names, *_ = convert_dataset.read(str(tmp_path / 'in'), None, [])
+    assert names == CLASSES and len(images) == 2
+    for _, objects in images.values():
         assert [item.name for item in objects] == ['狗', 'RBC']  # the reader leaves out boxes of one pixel
         # VOC's corners count from 1.
         np.testing.assert_allclose(objects[0].corners, [11, 6, 30, 25], atol=1e-3)
