@@ -15,7 +15,7 @@ start(__name__)
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from yolo3 import log
 from yolo3.atomic import replacing, write_json
@@ -24,7 +24,7 @@ from yolo3.data.anchors import ANCHORS, STRIDES, assign
 from yolo3.data.datasets import form_of, open_train, open_val
 from yolo3.data.images import TURNS, ImageFile, opened
 from yolo3.files import check_output, open_input
-from yolo3.show.draw import FONT, draw, font_file
+from yolo3.show.sheet import grid, tile
 from yolo3.sidecar import DATASETS
 
 FORMATS = Image.registered_extensions()
@@ -39,8 +39,6 @@ NEAR = 30
 SAME, ALIKE, NAMED = ['images %s one on the other side' % phrase for phrase in (
     'with the content of', 'nearly the same as', 'with the name of')]
 COLUMNS, ROWS = 4, 4  # of the picture: the same number of samples from training and validation
-TILE = 400, 320  # pixels
-CAPTION = 20  # pixels of a tile for the file's name
 
 
 def parse_args(argv=None):
@@ -235,31 +233,20 @@ def print_table(names, rows):
 
 def sheet(sides):
     """A Pillow image of samples of the data sets `sides`, equally many of each, with boxes and file names."""
-    picture = Image.new('RGB', (COLUMNS * TILE[0], ROWS * TILE[1]), 'white')
-    places = itertools.product(range(0, picture.height, TILE[1]), range(0, picture.width, TILE[0]))
-    for images in sides:
-        most = COLUMNS * ROWS // len(sides)
-        for index in np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist():
-            y, x = next(places)
-            picture.paste(tile(images, index), (x, y))
-    return picture
+    most = COLUMNS * ROWS // len(sides)
+    return grid([sample(images, index) for images in sides for index in
+                 np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist()], COLUMNS)
 
 
-def tile(images, index):
-    """One image with its boxes under its file name, as a Pillow image; only the name if it cannot be read."""
-    result, name = Image.new('RGB', TILE, 'white'), os.path.basename(images.image_path(index))
+def sample(images, index):
+    """The `tile` of one image with its boxes; only the name if it cannot be read."""
+    pixels, boxes = None, []
     with contextlib.suppress(UserError):
         pixels = images.image_file(index).pixels()
-        height, width = pixels.shape[:2]
-        scale = min((TILE[0] - 4) / width, (TILE[1] - CAPTION) / height)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
         label = images.label(index)
         boxes = [{'class': images.classes[int(number)], 'box': box} for number, box in
-                 zip(label[:, 4], resized(label[:, :4], images.size(index), size))]
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        result.paste(Image.fromarray(draw(pixels, boxes)), (0, CAPTION))
-    ImageDraw.Draw(result).text((2, 3), name, 'black', ImageFont.truetype(font_file(name) or FONT, 12))
-    return result
+                 zip(label[:, 4], resized(label[:, :4], images.size(index), pixels.shape[1::-1]))]
+    return tile(os.path.basename(images.image_path(index)), pixels, boxes)
 
 
 def main(argv=None):

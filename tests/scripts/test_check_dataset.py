@@ -105,7 +105,7 @@ def test_every_row(run_process, flawed, tmp_path):
         line = next(line for line in result.stdout.splitlines() if line.startswith(what + '  '))
         assert line[len(what):].split()[:2] == [str(number) for number in numbers]
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    assert sheet.shape == (1280, 1600, 3)
+    assert sheet.shape == (960, 1600, 3)  # three rows of four
     corner = sheet[20:320, :300, ::-1]  # the first sample without boxes, bare.jpg
     assert np.abs(cv2.resize(corner, (SIDE, SIDE)).astype(int) - PIXELS).mean() < 12
 

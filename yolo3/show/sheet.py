@@ -55,12 +55,7 @@ class Sheet:
         """Write the sheet to `path`, replacing it whole, unless it is empty. Returns what to tell the user, or ''."""
         if not self._tiles:
             return 'no picture for --sheet'
-        columns = math.ceil(len(self._tiles) ** 0.5)
-        rows = math.ceil(len(self._tiles) / columns)
-        picture = Image.new('RGB', (columns * TILE[0], rows * TILE[1]), 'white')
-        places = itertools.product(range(0, picture.height, TILE[1]), range(0, picture.width, TILE[0]))
-        for small, (y, x) in zip(self._tiles, places):
-            picture.paste(small, (x, y))
+        picture = grid(self._tiles, math.ceil(len(self._tiles) ** 0.5))
         info = PngInfo()
         info.add_text('comment', MARK)
         with replacing(path) as temporary:
@@ -71,15 +66,29 @@ class Sheet:
         return '--sheet has the first %d of %d pictures' % (MOST, self._seen) if self._seen > MOST else ''
 
 
-def tile(name, image, detections):
-    """A TILE, as a Pillow image, of `image`, (H, W, 3) uint8 RGB, with its `detections` under its file `name`."""
-    height, width = image.shape[:2]
-    scale = min((TILE[0] - 4) / width, (TILE[1] - CAPTION) / height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    sides = [size[0] / width, size[1] / height] * 2
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    scaled = [dict(found, box=[value * side for value, side in zip(found['box'], sides)]) for found in detections]
+def grid(tiles, columns):
+    """The `tiles` in rows of so many, as a Pillow image."""
+    rows = math.ceil(len(tiles) / columns)
+    picture = Image.new('RGB', (columns * TILE[0], rows * TILE[1]), 'white')
+    places = itertools.product(range(0, picture.height, TILE[1]), range(0, picture.width, TILE[0]))
+    for small, (y, x) in zip(tiles, places):
+        picture.paste(small, (x, y))
+    return picture
+
+
+def tile(name, image, boxes):
+    """A TILE, as a Pillow image, of `image`, (H, W, 3) uint8 RGB, with its `boxes` under its file `name`.
+
+    boxes: as `draw` takes them. Without an image, None, it has the name only.
+    """
     result = Image.new('RGB', TILE, 'white')
-    result.paste(Image.fromarray(draw(small, scaled)), (0, CAPTION))
+    if image is not None:
+        height, width = image.shape[:2]
+        scale = min((TILE[0] - 4) / width, (TILE[1] - CAPTION) / height)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        sides = [size[0] / width, size[1] / height] * 2
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        scaled = [dict(found, box=[value * side for value, side in zip(found['box'], sides)]) for found in boxes]
+        result.paste(Image.fromarray(draw(small, scaled)), (0, CAPTION))
     ImageDraw.Draw(result).text((2, 3), name, 'black', ImageFont.truetype(font_file(name) or FONT, 12))
     return result
