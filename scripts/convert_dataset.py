@@ -1,8 +1,9 @@
-"""Convert YOLO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
+"""Convert YOLO, COCO, LabelImg or Labelme labels into a data set in VOC's form, for training."""
 import itertools
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
+from yolo3.data.coco import COCOImages, found_splits
 from yolo3.data.images import displayed_size
 from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import Object, read_annotation
@@ -36,13 +38,13 @@ def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
     add('source', metavar='SOURCE', help='folder of images with .txt, .xml or .json labels beside them, or of images/ '
-        'and labels/; or a data.yaml')
+        'and labels/; a data.yaml; or a folder with COCO annotation files')
     add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
     add('--classes', default='', type=comma_list,
         help="class names a,b,c: for YOLO, those its numbers stand for (default: from data.yaml or classes.txt); "
              'otherwise those to keep (default: all)')
     add('--test-share', type=share, default=0.2,
-        help='share of the images in the split 2007_test, 0..1; without effect if a data.yaml has the splits')
+        help='share of the images in the split 2007_test, 0..1; without effect if the data set has its own splits')
     add('--seed', type=seed, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
     args = parser.parse_args(argv)
@@ -172,6 +174,8 @@ def read(source, description, classes):
     listed = set(itertools.chain(*splits.values()))
     labels = {path: label_of(path) for path in itertools.chain(*splits.values(), filter(is_image, files))}
     used = set(labels.values()) - {None}
+    if not used and not description and found_splits(source):
+        return read_coco(source, classes)
     yolo = any(label.endswith('.txt') for label in used)
     classes = list(map(clean_name, classes))
     known = (description and description.names) or (class_names(source) if yolo else [])
@@ -190,6 +194,26 @@ def read(source, description, classes):
     images, classes = read_images(labels, names, note)
     check_names(classes, source)
     return images, classes, splits, notes
+
+
+def read_coco(source, classes):
+    """What `read` gives, of a folder with COCO annotation files. Prints what the reader of training says of it."""
+    everything = COCOImages(source, found_splits(source), classes, on_bad_image='skip')
+    print(everything.summary())
+    images, splits = {}, {}
+    for index in range(len(everything)):
+        boxes = [Object(everything.classes[int(number)], [side + 1 for side in corners], False)
+                 for *corners, number in everything.label(index).tolist()]
+        images[everything.image_path(index)] = everything.size(index), boxes
+        splits.setdefault(split_name(everything.split(index)), []).append(everything.image_path(index))
+    check_names(everything.classes, source)
+    return images, everything.classes, splits, {}
+
+
+def split_name(name):
+    """'instances_train2017' -> 'train', 'valid' -> 'val'."""
+    name = re.sub('^instances_|20[0-9][0-9]$', '', name).lower()
+    return {'valid': 'val', 'validation': 'val'}.get(name, name)
 
 
 def read_images(labels, names, note):

@@ -17,6 +17,8 @@ from test_bad_input import FACTS, GOOD_COCO, GOOD_XML
 from yolo3 import checkpoint, network, sidecar
 from yolo3.cli import UserError
 from yolo3.data.datasets import open_train
+from yolo3.data.labelled import UNCERTAIN
+from yolo3.data.segmentation import box_of
 
 EXAMPLES = os.environ.get('YOLO3_TEST_FUZZ')
 fuzzed = settings(max_examples=int(EXAMPLES or 60), derandomize=not EXAMPLES, database=None, deadline=None,
@@ -127,6 +129,17 @@ def test_yolo_descriptions_and_labels(folder, description, labels):
     (folder / 'images').mkdir(exist_ok=True)
     dataset = accepted(lambda: open_train('yolo', str(folder), on_bad_image='stop'))
     assert dataset is None or np.isfinite(dataset.label(0)).all()
+
+
+@fuzzed
+@given(segmentation=values | st.lists(st.lists(st.floats() | st.integers(), max_size=9), max_size=3) |
+       st.fixed_dictionaries({'size': st.lists(st.integers(-1, 9), max_size=3),
+                              'counts': st.lists(st.integers(-1, 40), max_size=6) | st.text('0123RSxz`o', max_size=9)}))
+def test_segmentations(segmentation):
+    try:
+        assert np.isfinite(box_of(segmentation)).all() and len(box_of(segmentation)) == 4
+    except UNCERTAIN:  # COCO's reader turns these into a UserError
+        pass
 
 
 @fuzzed

@@ -176,6 +176,31 @@ def test_the_splits_of_a_data_yaml_are_kept(convert, tmp_path, export):
         assert [images.label(index).tolist() for index in range(len(images))] == [[[*exports.DOG, 0]]] * len(stems)
 
 
+@pytest.mark.parametrize('export', exports.COCO, ids=lambda export: export.__name__)
+def test_the_splits_of_coco_files_are_kept(run, tmp_path, export):
+    result = run('scripts/convert_dataset.py', export(tmp_path / 'pets'), '--out', tmp_path / 'out')
+    assert result.returncode == 0, result.stderr
+    _, counts, command = result.stdout.splitlines()
+    assert counts == '2007_train: 2 images, 2 boxes; 2007_val: 1 images, 1 boxes'
+    assert command.endswith(' --classes cat,dog --train-splits 2007_train --val-splits 2007_val')
+    for name, count in ('2007_train', 2), ('2007_val', 1):
+        images = VOCImages(str(tmp_path / 'out'), [name], exports.CLASSES)
+        assert [images.label(index).tolist() for index in range(len(images))] == [[[*exports.DOG, 0]]] * count
+
+
+def test_a_single_coco_file_is_divided(run, tmp_path):
+    result = run('scripts/convert_dataset.py', exports.label_studio_coco(tmp_path / 'pets'), '--out', tmp_path / 'out')
+    assert result.stdout.splitlines()[1] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'
+    text(tmp_path / 'pets/result.json', '{}')
+    result = run('scripts/convert_dataset.py', tmp_path / 'pets', '--out', tmp_path / 'again')
+    assert result.returncode == 2 and 'result.json' in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_cvats_voc_export_is_converted_with_its_annotations(convert, tmp_path):
+    counts, command = convert(exports.cvat_voc(tmp_path / 'pets'), tmp_path / 'out')
+    assert counts.startswith('2007_trainval: 2 images, 2 boxes; 2007_test: 1 images') and '--classes dog ' in command
+
+
 def test_a_data_yaml_is_a_source_and_what_it_leaves_out_is_told(convert, tmp_path):
     source = exports.roboflow(tmp_path / 'pets')
     exports.yolo(source, {'old/images/d.jpg': 'old/labels/d.txt'})

@@ -61,7 +61,7 @@ class COCOImages(LabelledImages):
         super().__init__(root, splits, classes or (), on_bad_image)
         self._folder = os.path.abspath(self._root)
         self._skip_empty, self._skip_crowd_only = skip_empty, skip_crowd_only
-        self._ids, self._truths = [], []
+        self._ids, self._truths, self._splits = [], [], []
         files = [self._read_json(split) for split in splits]
         if not classes:
             names = {}
@@ -99,6 +99,7 @@ class COCOImages(LabelledImages):
         if self._add(path, size, label, skip):
             self._ids.append(entry.id if own_id else len(self._ids) + 1)
             self._truths.append(np.array(truth, float))
+            self._splits.append(split)
 
     def _read_json(self, split):
         """The Annotations in one file. Raises UserError."""
@@ -141,6 +142,10 @@ class COCOImages(LabelledImages):
         """The id of one image in `coco`."""
         return self._ids[index]
 
+    def split(self, index):
+        """The split of one image."""
+        return self._splits[index]
+
     def _truth(self, index):
         return self._truths[index]
 
@@ -159,10 +164,14 @@ def usual_split(root, names):
     return next((name for name in names if os.path.lexists(annotation_file(root, name))), names[0])
 
 
-def has_splits(root):
-    """Whether the folder `root` has annotation files where COCO, CVAT, Roboflow or Label Studio put them."""
-    root = glob.escape(os.path.expanduser(root))
-    return any(glob.glob(os.path.join(root, file % stem)) for file, stem in zip(FILES, ('*', '*', 'result')))
+def found_splits(root):
+    """The splits whose annotation files are where COCO, CVAT, Roboflow or Label Studio put them in `root`."""
+    root = os.path.expanduser(root)
+    found = [glob.glob(os.path.join(glob.escape(root), file % stem))
+             for file, stem in zip(FILES, ('instances_*', '*', 'result'))]
+    annotations, beside_images, single = [sorted(paths) for paths in found]
+    return [os.path.splitext(os.path.basename(path))[0] for path in annotations + single] + [
+        os.path.basename(os.path.dirname(path)) for path in beside_images]
 
 
 # ---- A JSON file's content

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolo3.boxes import resize
 from yolo3.cli import UserError
-from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, has_splits, usual_split
+from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, found_splits, usual_split
 from yolo3.data.images import BadImage
 from yolo3.data.voc import VOCImages, usual_classes
 from yolo3.data.yolo import YOLOImages, find_description
@@ -48,7 +48,7 @@ def form_of(root):
     """The form, 'voc', 'coco' or 'yolo', of the data set at `root`. Raises UserError if it has none of them."""
     if find_description(root):
         return 'yolo'
-    if has_splits(root):
+    if found_splits(root):
         return 'coco'
     if any(glob.glob(os.path.join(glob.escape(os.path.expanduser(root)), name)) for name in ('VOC*', 'ImageSets')):
         return 'voc'
