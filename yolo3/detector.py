@@ -57,8 +57,9 @@ def open_detector(args, nms=NMS):
     """The detector that the flags of `add_detector_flags` name; nms: its settings. Raises UserError."""
     if is_exported(args.params):
         detector = ONNXDetector(args.params, args.backend, args.gpus, nms)
-        print('%s runs on %s' % (args.params, detector.runs_on), file=sys.stderr)
         require_given(detector.info, args.params, args.network, comma_list(args.classes))
+        if detector.runs_on:
+            print('%s runs on %s' % (args.params, detector.runs_on), file=sys.stderr)
         return detector
     if args.backend:
         raise UserError('--backend %s is for .onnx files, not for %s' % (args.backend, args.params))

@@ -29,7 +29,7 @@ class Exported:
 
     path: the file. backend: one of BACKENDS, '' the first. gpus: see `accelerators`. `info`: as in `yolo3.detector`.
     `shapes`: {output: its shape, a list in which only the fixed dimensions are numbers}. `runs_on`: the runtime and its
-    device, for people.
+    device, for people; '' is the CPU if nothing else was tried.
     """
 
     def __init__(self, path, backend='', gpus=''):
@@ -161,7 +161,8 @@ def _onnxruntime(path, gpus):
                         "the CPU" % (gpus, ' or '.join(name for name, _ in chosen[:-1])))
     return (lambda images, names: session.run(names, {'images': images}),
             session.get_modelmeta().custom_metadata_map.__getitem__, session.get_inputs()[0].type,
-            {output.name: output.shape for output in session.get_outputs()}, "ONNX Runtime's " + provider)
+            {output.name: output.shape for output in session.get_outputs()},
+            "ONNX Runtime's " + provider if len(chosen) > 1 else '')
 
 
 def _openvino(path, gpus):
@@ -183,7 +184,8 @@ def _openvino(path, gpus):
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
             {name: [side.get_length() if side.is_static else None for side in output.partial_shape]
-             for output in model.outputs for name in output.names}, "OpenVINO's " + ' on '.join(devices))
+             for output in model.outputs for name in output.names},
+            "OpenVINO's " + ' on '.join(devices) if device != 'CPU' else '')
 
 
 def batches(images, size, batch_size, num_workers):
