@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up .venv, check the code and run the tests; --all also runs the slow ones.
-# Other arguments go to pytest: bash scripts/test.sh -k loader
+# Other arguments go to pytest: bash scripts/test.sh -k loader; -n 0 runs them in a single process
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 if [ "${1-}" = --all ]; then
@@ -9,4 +9,5 @@ if [ "${1-}" = --all ]; then
 fi
 bash scripts/setup.sh --dev
 .venv/bin/python -m ruff check
-exec .venv/bin/python -m pytest tests "$@"
+export OMP_WAIT_POLICY=passive  # two processes share the processors: an idle thread is not to spin on one
+exec .venv/bin/python -m pytest tests -n 2 --dist loadfile "$@"

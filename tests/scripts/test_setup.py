@@ -434,7 +434,8 @@ def test_the_tests_are_run_with_the_arguments_passed_on(machine, script, flags, 
     done = machine.run(*flags, '-k', 'a b', script=script)
     assert done.returncode == 0, done.stderr
     assert machine.installs == [CPU + ' -r requirements/dev.txt']
-    assert machine.commands[-2:] == [['-m', 'ruff', 'check'], ['-m', 'pytest', 'tests', *selection, '-k', 'a b']]
+    assert machine.commands[-2:] == [['-m', 'ruff', 'check'], [
+        *'-m pytest tests -n 2 --dist loadfile'.split(), *selection, '-k', 'a b']]
 
 
 # The original repository's commands, word for word.
