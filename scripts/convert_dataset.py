@@ -23,7 +23,7 @@ from yolo3.data.images import displayed_size
 from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import Object, read_annotation
 from yolo3.data.voc_writer import VOCWriter, check_names, whole
-from yolo3.data.yolo import (class_names, find_description, in_pixels, is_image, label_bases, read_description,
+from yolo3.data.yolo import (SPLITS, class_names, find_description, in_pixels, is_image, label_bases, read_description,
                              read_rows, split_images)
 from yolo3.files import files_below, open_input
 
@@ -162,7 +162,7 @@ def own_splits(description, note):
 def read(source, description, classes):
     """All of `source`: {image path: (size, [Object])}, class names, {split: image paths}, {what is wrong: files}.
 
-    description: of its data.yaml, None without one; it alone has splits.
+    description: of its data.yaml, None without one.
     """
     files = files_below(os.path.abspath(source))  # as the paths of a data.yaml
     notes = {}
@@ -193,7 +193,18 @@ def read(source, description, classes):
         labels = {path: label for path, label in labels.items() if label}
     images, classes = read_images(labels, names, note)
     check_names(classes, source)
-    return images, classes, splits, notes
+    return images, classes, splits or folder_splits(images, os.path.abspath(source)), notes
+
+
+def folder_splits(paths, source):
+    """{split: paths} if each of `paths` is in a folder named after one split, as train/ or images/val/; else {}."""
+    splits = {}
+    for path in paths:
+        names = set(SPLITS).intersection(map(split_name, os.path.relpath(path, source).split(os.sep)[:-1]))
+        if len(names) != 1:
+            return {}
+        splits.setdefault(names.pop(), []).append(path)
+    return splits
 
 
 def read_coco(source, classes):

@@ -104,6 +104,17 @@ def label_studio_coco(root):
     return root
 
 
+def roboflow_voc(root, splits=('train', 'train', 'valid')):
+    """Roboflow's "Pascal VOC": an .xml beside each image of train/, valid/ and test/."""
+    for split, stem in zip(splits, 'abc'):
+        name = root / split / ('%s_jpg.rf.0123.jpg' % stem)
+        picture(name)
+        write(name.with_suffix('.xml'), '<annotation><folder></folder><filename>%s</filename><path>%s</path><source>'
+              '<database>roboflow.com</database></source>%s<segmented>0</segmented>%s</annotation>' % (
+                  name.name, name.name, SIZE, XML % ('dog', 11, 21, 40, 60)))
+    return root
+
+
 def cvat_voc(root):
     """CVAT's "PASCAL VOC 1.1": without VOC2007/, and with labelmap.txt, whose first class is the background."""
     for split, stems in ('train', 'ab'), ('val', 'c'):

@@ -26,9 +26,9 @@ def text(path, content):
     path.write_text(content, encoding='utf-8')
 
 
-def labels_of(root, classes):
+def labels_of(root, classes, splits=('2007_trainval', '2007_test')):
     """{file: rows xmin, ymin, xmax, ymax, class, difficult}, as training reads them."""
-    images = VOCImages(str(root), ['2007_trainval', '2007_test'], classes)
+    images = VOCImages(str(root), splits, classes)
     return {os.path.basename(images.image_path(index)): images.label(index).tolist() for index in range(len(images))}
 
 
@@ -56,11 +56,11 @@ def test_yolo_there_and_back(convert, tmp_path):
     text(source / 'data.yaml', 'names: {0: red cell, 1: "7", 2: 狗}\nnc: 3\n')
     counts, command = convert(source, out)
     assert counts.count('images') == 2 and 'left out' not in counts
-    assert command.endswith("--classes 'red cell,7,狗' --train-splits 2007_trainval --val-splits 2007_test")
-    assert sorted(split(out, 'trainval') + split(out, 'test')) == ['a', 'a_2', 'none'] and len(split(out, 'test')) == 1
+    assert command.endswith("--classes 'red cell,7,狗' --train-splits 2007_train --val-splits 2007_val")
+    assert split(out, 'train') == ['a', 'none'] and split(out, 'val') == ['a_2']
 
     # By hand, for 200 x 100 pixels: 0.5 -+ 0.125 are 75 and 125, which is pixels 75 to 124.
-    labels = labels_of(out, ['red cell', '7', '狗'])
+    labels = labels_of(out, ['red cell', '7', '狗'], ['2007_train', '2007_val'])
     assert labels['a.png'] == [[75, 25, 124, 74, 0, 0], [0, 80, 19, 99, 2, 0]] and labels['none.jpg'] == []
     np.testing.assert_allclose(labels['a_2.png'], [[200 / 3 - 10, 20, 200 / 3 + 9, 29, 1, 0]], atol=0.01)
     back = ''.join('%d %g %g %g %g\n' % (number, (xmin + xmax + 1) / 400, (ymin + ymax + 1) / 200,
@@ -186,6 +186,15 @@ def test_the_splits_of_coco_files_are_kept(run, tmp_path, export):
     for name, count in ('2007_train', 2), ('2007_val', 1):
         images = VOCImages(str(tmp_path / 'out'), [name], exports.CLASSES)
         assert [images.label(index).tolist() for index in range(len(images))] == [[[*exports.DOG, 0]]] * count
+
+
+def test_folders_are_splits_if_each_image_is_in_one(convert, tmp_path):
+    source = exports.roboflow_voc(tmp_path / 'pets')
+    counts, command = convert(source, tmp_path / 'out')
+    assert counts == '2007_train: 2 images, 2 boxes; 2007_val: 1 images, 1 boxes'
+    assert split(tmp_path / 'out', 'train') == ['a_jpg.rf.0123', 'b_jpg.rf.0123'] and '--val-splits 2007_val' in command
+    exports.roboflow_voc(source / 'more', ['.'])
+    assert convert(source, tmp_path / 'random')[0].startswith('2007_trainval: ')
 
 
 def test_a_single_coco_file_is_divided(run, tmp_path):
