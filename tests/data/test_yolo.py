@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo3.mxnet_setup import mx  # before GluonCV
+from gluoncv.data.transforms.presets.yolo import YOLO3DefaultValTransform
+
 import exports
 from yolo3 import metrics, sidecar, weights
 from yolo3.cli import UserError
@@ -157,6 +160,14 @@ def test_an_export_is_a_data_set(tmp_path, export):
     assert not train.difficult(0).any() and train.scores(0).tolist() == [1]
     again = pickle.loads(pickle.dumps(train))
     assert again.digest() == train.digest() != val.digest() and rows(again) == rows(train)
+
+
+def test_gluoncvs_tools_take_it(tmp_path):
+    images = open_train('yolo', str(exports.roboflow(tmp_path)))
+    assert isinstance(images, mx.gluon.data.Dataset) and images.num_class == 2 and images.CLASSES == images.classes
+    assert str(images) == 'YOLODetection(train)' and images.get_im_aspect_ratio() == [1.25, 1.25]
+    image, label = images.transform(YOLO3DefaultValTransform(64, 64))[0]
+    assert image.shape == (3, 64, 64) and label.shape == (1, 5)
 
 
 def test_the_digest_stays_when_the_folder_moves(tmp_path):
