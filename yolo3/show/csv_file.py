@@ -10,7 +10,7 @@ def write_csv(path, records):
     """Write the `records` of `annotate_image` and `annotate_video` to the file `path`, UTF-8; images have no frame."""
     with replacing(path) as temporary, open(temporary, 'w', encoding='utf-8', errors='backslashreplace',
                                             newline='') as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator='\n')
         writer.writerow(COLUMNS)
         for record in records:
             of_image = [record['file'], record.get('frame', ''), record['width'], record['height']]

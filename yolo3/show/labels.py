@@ -3,6 +3,7 @@ import os
 
 from yolo3.atomic import replacing
 from yolo3.boxes import edges
+from yolo3.data.yolo import label_bases
 from yolo3.show.annotate import OutputFolder, item_name
 
 
@@ -11,9 +12,7 @@ def label_writer(folder, classes, used):
 
     classes: all names of the detector, which go into classes.txt beside the labels. used: the command's inputs.
     """
-    # A data set's own labels are in a folder beside its images: they are not to be replaced.
-    own = [os.path.join(os.path.dirname(os.path.abspath(path)), os.pardir, os.path.basename(folder), 'own')
-           for path in used]
+    own = [base + '.txt' for path in used for base in label_bases(os.path.abspath(path))]  # a data set's own labels
     folder = OutputFolder(folder, [*used, *own])
     numbers = {name: number for number, name in enumerate(classes)}
     write(folder.name('classes', '.txt'), classes)
