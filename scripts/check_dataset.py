@@ -22,7 +22,7 @@ from yolo3.atomic import replacing, write_json
 from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, processes, run, shorten
 from yolo3.data.anchors import ANCHORS, STRIDES, assign
 from yolo3.data.datasets import form_of, open_train, open_val
-from yolo3.data.images import TURNS, ImageFile, opened
+from yolo3.data.images import TURNS, ImageFile, opened, original
 from yolo3.files import check_output, open_input
 from yolo3.show.sheet import grid, tile
 from yolo3.sidecar import DATASETS
@@ -154,7 +154,8 @@ def inspect_all(sides, processes):
 def duplicates(train, val):
     """{phrase: the paths of each side} of images on both sides, which are given as {path: (hash, fingerprints)}."""
     found = {}
-    for phrase, key in (SAME, lambda path, digest: digest or path), (NAMED, lambda path, digest: original_name(path)):
+    for phrase, key in ((SAME, lambda path, digest: digest or path),
+                        (NAMED, lambda path, digest: os.path.basename(original(path)))):
         keys = [{path: key(path, digest) for path, (digest, _) in side.items()} for side in (train, val)]
         shared = set(keys[0].values()) & set(keys[1].values())
         if shared:
@@ -164,11 +165,6 @@ def duplicates(train, val):
         near = set(itertools.chain(*pairs))
         found[ALIKE] = [[path for path in side if path in near] for side in (train, val)]
     return found
-
-
-def original_name(path):
-    """The name of an image's file without extension, and without what Roboflow adds to each of its augmented copies."""
-    return os.path.splitext(os.path.basename(path))[0].split('.rf.')[0]
 
 
 def near_pairs(train, val):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
 from yolo3.data.coco import COCOImages, found_splits
-from yolo3.data.images import displayed_size
+from yolo3.data.images import displayed_size, original
 from yolo3.data.labelled import annotated_size, class_key, clean_name
 from yolo3.data.voc import Object, read_annotation
 from yolo3.data.voc_writer import VOCWriter, check_names, whole
@@ -270,10 +270,23 @@ def usable_splits(splits, images, test_share, seed):
     kept = {name: paths for name, paths in kept.items() if paths}
     if 'train' in kept and len(kept) > 1:
         return kept
-    paths, order = list(images), np.random.RandomState(seed).permutation(len(images))
-    tests = min(max(1, round(len(images) * test_share)), len(images) - 1)
-    return {name: [paths[number] for number in sorted(numbers)]
-            for name, numbers in (('trainval', order[tests:]), ('test', order[:tests]))}
+    return divided(list(images), max(1, round(len(images) * test_share)), seed)
+
+
+def divided(paths, tests, seed):
+    """{'trainval' and 'test': some of `paths`}, about `tests` for 'test', at random; neither is empty.
+
+    Roboflow's augmented copies of one picture stay together, unless all are of one.
+    """
+    groups = {}
+    for path in paths:
+        groups.setdefault(original(path) if '.rf.' in path else path, []).append(path)
+    groups = list(groups.values()) if len(groups) > 1 else [[path] for path in paths]
+    test = set()
+    for number in np.random.RandomState(seed).permutation(len(groups))[:-1]:
+        if len(test) < tests:
+            test.update(groups[number])
+    return {'trainval': [path for path in paths if path not in test], 'test': [path for path in paths if path in test]}
 
 
 def write(voc, images, splits, link):

@@ -197,6 +197,16 @@ def test_folders_are_splits_if_each_image_is_in_one(convert, tmp_path):
     assert convert(source, tmp_path / 'random')[0].startswith('2007_trainval: ')
 
 
+@pytest.mark.parametrize('seed', range(5))
+def test_augmented_copies_of_one_picture_are_not_divided(seed):
+    paths = ['set/%s_jpg.rf.%d.jpg' % (name, copy) for name in 'abcd' for copy in range(3)] + ['set/e.jpg']
+    sides = convert_dataset.divided(paths, 4, seed)
+    assert sorted(sides['trainval'] + sides['test']) == sorted(paths) and 4 <= len(sides['test']) <= 6
+    names = [{path.split('.')[0] for path in side} for side in sides.values()]
+    assert not names[0] & names[1]
+    assert [len(side) for side in convert_dataset.divided(paths[:3], 1, seed).values()] == [2, 1]
+
+
 def test_a_single_coco_file_is_divided(run, tmp_path):
     result = run('scripts/convert_dataset.py', exports.label_studio_coco(tmp_path / 'pets'), '--out', tmp_path / 'out')
     assert result.stdout.splitlines()[1] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'

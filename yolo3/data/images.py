@@ -1,6 +1,7 @@
 """An image file: its size, and its pixels, at reduced scale if that is enough."""
 import contextlib
 import io
+import os
 import warnings
 
 import cv2
@@ -40,6 +41,12 @@ class BadImage(UserError):
 
     def __str__(self):
         return self.args[1]
+
+
+def original(path):
+    """The path of an image's file without extension, and without what Roboflow adds to each of its augmented copies."""
+    folder, name = os.path.split(os.path.splitext(path)[0])
+    return os.path.join(folder, name.split('.rf.')[0])
 
 
 @contextlib.contextmanager
