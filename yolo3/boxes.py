@@ -72,7 +72,7 @@ def nms(boxes, scores, settings=NMS):
 
 
 def suppress(ids, scores, boxes, settings):
-    """Non-maximum suppression over boxes (N, 4) of an image, their classes `ids` (N,) and scores (N,), of any height.
+    """Non-maximum suppression over boxes (N, 4) of an image, their classes `ids` (N,) and `scores` (N,), however low.
 
     Returns (ids (n,), scores (n,), boxes (n, 4)), the best score first.
     """
