@@ -9,5 +9,4 @@ if [ "${1-}" = --all ]; then
 fi
 bash scripts/setup.sh --dev
 .venv/bin/python -m ruff check
-export OMP_WAIT_POLICY=passive  # two processes share the processors: an idle thread is not to spin on one
 exec .venv/bin/python -m pytest tests -n 2 --dist loadfile "$@"

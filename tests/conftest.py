@@ -2,6 +2,7 @@
 import contextlib
 import gc
 import importlib
+import json
 import logging
 import multiprocessing
 import os
@@ -46,6 +47,18 @@ def data():
     if not os.path.isdir(folder):
         pytest.skip('no test data at %s: set YOLO3_TEST_DATA' % folder)
     return os.path.abspath(folder)
+
+
+def learned(path):
+    """What the checkpoint at `path` holds, {name: array}, but for the times, which differ from run to run, and so the
+    checksum."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if name != 'checksum'}
+    state = json.loads(arrays['state'].tobytes().decode())
+    for entry in [state, *state['history']]:
+        assert entry.pop('seconds') >= 0 and entry.pop('images_per_second', 1) > 0
+    arrays['state'] = np.array(json.dumps(state))
+    return arrays
 
 
 @contextlib.contextmanager

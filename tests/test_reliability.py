@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import ROOT, alive
+from conftest import ROOT, alive, learned
 
 SCRIPT = os.path.join(ROOT, 'train_yolo3_mobilenet.py')
 KILLED = os.path.join(ROOT, 'tests', 'killed.py')
@@ -52,8 +52,7 @@ def finish(process):
 
 
 def last(folder):
-    with np.load(folder / (STEM + '_last.npz')) as file:
-        return {name: file[name] for name in file.files}
+    return learned(folder / (STEM + '_last.npz'))
 
 
 @pytest.fixture(scope='module')
@@ -127,7 +126,7 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint_and_nothing_else(digits, 
         os.kill(pid, signum)
     assert finish(process)[0] == code and time.time() - sent < 30  # promised
     assert not any(map(alive, workers)) and set(os.listdir('/dev/shm')) <= before
-    assert last(tmp_path)['state'].tobytes().decode().startswith('{"epoch": 1, "batch": ')
+    assert str(last(tmp_path)['state']).startswith('{"epoch": 1, "batch": ')
     check_resumed(digits, tmp_path, straight)
 
 

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from conftest import slow, zoo as gluoncv_zoo
+from conftest import learned, slow, zoo as gluoncv_zoo
 from steps import flags, steps
 from test_train import SCRIPT, TINY, assert_same
 from yolo3.mxnet_setup import mx
@@ -232,8 +232,7 @@ def test_a_resumed_training_is_the_straight_one(squares, files, run, tmp_path, e
                 assert done.returncode == code, done.stderr
                 assert 'learning from' in done.stderr
         assert all(calls) and len(calls) == (4 if stop else 3)
-        with np.load(str(folder / 'yolo3_mobilenet0_25_voc_last.npz')) as file:
-            states.append({name: file[name] for name in file.files})
+        states.append(learned(folder / 'yolo3_mobilenet0_25_voc_last.npz'))
     assert_same(*states)
 
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from conftest import learned
 from job import FAULTY_TRAINING, PREFIX, TIME_TO_END, TRAIN, Job, both_backends, training_flags
 from virtual_hosts import several
 
@@ -90,8 +91,7 @@ def test_a_slow_connection_changes_no_number(squares, tmp_path):
         (tmp_path / fault).mkdir()
         codes, text = by_proxy(fault, squares, tmp_path / fault)
         assert codes == [0, 0], text
-        with np.load(tmp_path / fault / (PREFIX + '_last.npz')) as file:
-            checkpoints.append(dict(file))
+        checkpoints.append(learned(tmp_path / fault / (PREFIX + '_last.npz')))
     assert checkpoints[0].keys() == checkpoints[1].keys()
     for name, array in checkpoints[0].items():
         np.testing.assert_array_equal(array, checkpoints[1][name], err_msg=name)

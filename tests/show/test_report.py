@@ -169,4 +169,4 @@ def test_a_browser_shows_it_all_without_network(written, browser, tmp_path):
                              '--host-resolver-rules=MAP * ~NOTFOUND', '--virtual-time-budget=10000', '--dump-dom',
                              page.as_uri()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
     assert result.returncode == 0
-    assert '<title>my &lt;net&gt;.params shown 11</title>' in result.stdout.decode('utf-8')
+    assert '<title>my &lt;net&gt;.params shown 13</title>' in result.stdout.decode('utf-8')
