@@ -268,6 +268,18 @@ def test_labels_as_detections_are_perfect(coco_mini):
     assert headline(values) == 100 * values['AP']
 
 
+def assert_pycocotools_agrees(metric, truth, results):
+    """The values of `metric`, which are pycocotools' own for `results`, a list or its file, of the COCO `truth`."""
+    evaluation = COCOeval(truth, truth.loadRes(results), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    values = metric.get()
+    assert 0.05 < values['AP'] < 0.9
+    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-9)
+    return values
+
+
 def test_coco_equals_pycocotools(coco_mini, data, tmp_path):
     metric = make_metric('coco', coco_mini)
     results = []
@@ -281,13 +293,7 @@ def test_coco_equals_pycocotools(coco_mini, data, tmp_path):
     path = tmp_path / 'results.json'
     path.write_text(json.dumps(results))
     truth = COCO(data + '/coco-mini/annotations/instances_val2017.json')
-    evaluation = COCOeval(truth, truth.loadRes(str(path)), 'bbox')
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    values = metric.get()
-    assert 0.05 < values['AP'] < 0.9
-    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-9)
+    values = assert_pycocotools_agrees(metric, truth, str(path))
     classes = [values[name] for name in coco_mini.classes if not math.isnan(values.get(name, math.nan))]
     assert np.mean(classes) == pytest.approx(values['AP'], abs=1e-6)
 
@@ -329,13 +335,7 @@ def test_coco_of_vocs_form_equals_pycocotools(animals):
     truth = COCO()
     truth.dataset = {'images': images, 'annotations': annotations, 'categories': [{'id': id_} for id_ in range(4)]}
     truth.createIndex()
-    evaluation = COCOeval(truth, truth.loadRes(results), 'bbox')
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    values = metric.get()
-    assert 0.05 < values['AP'] < 0.9
-    np.testing.assert_allclose([values[name] for name in COCO_NAMES], evaluation.stats, rtol=0, atol=1e-9)
+    assert_pycocotools_agrees(metric, truth, results)
 
 
 def test_coco_of_vocs_form_ignores_difficult_objects(animals):

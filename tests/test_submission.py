@@ -65,6 +65,18 @@ def test_the_files_that_vocs_server_takes(detect, labelled, squares, tmp_path):
         np.testing.assert_allclose([list(map(float, row[1:])) for row in rows], expected, atol=0.0051)
 
 
+def test_names_of_folders_and_classes_lead_nowhere_else(detect, squares, tmp_path):
+    classes = ['red/blue', '..']
+    params = str(tmp_path / 'odd.params')
+    weights.save_detector(network.build('mobilenet0_25', classes), params, network='mobilenet0_25', classes=classes,
+                          data_shape=64, dataset='voc')
+    root = tmp_path / 'my_pictures' / 'of squares'
+    root.mkdir(parents=True)
+    shutil.copy(squares / 'VOC2007/JPEGImages/test_00.jpg', root)
+    _, folder = detect(root, out='results/', params=params)
+    assert sorted(os.listdir(folder)) == ['comp4_det_of squares_...txt', 'comp4_det_of squares_red_blue.txt']
+
+
 def test_cocos_image_info(detect, tmp_path):
     """Category ids are the file's, whose images have no annotations."""
     os.makedirs(tmp_path / 'coco/annotations')

@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yolo3.metrics import VOCMetric, measure
+from yolo3.metrics import VOCMetric
 
 THRESHOLDS = np.linspace(0, 1, 1001)
 BINS = 10  # of the calibration
@@ -22,6 +22,11 @@ class F1(NamedTuple):
         """The score, 0..1, at which the mean F1 is best."""
         return round(float(THRESHOLDS[self.best]), 3)
 
+    @property
+    def mean(self):
+        """The mean F1 of the classes for each threshold, (1001,)."""
+        return self.f1.mean(axis=0)
+
     def table(self):
         """{class: {'precision', 'recall', 'f1'}} at the threshold."""
         return {name: {part: float(getattr(self, part)[row, self.best]) for part in ('precision', 'recall', 'f1')}
@@ -31,7 +36,7 @@ class F1(NamedTuple):
 def matched(metric):
     """See `VOCMetric.matched`: of the detections that any `metric` of `yolo3.metrics` was given."""
     voc = VOCMetric(metric.images, eleven_points=False)
-    measure(voc, metric.detections)
+    voc.detections = metric.detections
     return list(voc.matched())
 
 

@@ -16,10 +16,10 @@ def write(path, images, detections):
 
 def write_voc(folder, images, detections):
     """Write comp4_det_test_dog.txt and so on: image, score, and corners in pixels counted from 1, in each line."""
-    split = '+'.join(name.partition('_')[2] for name in images.name.split('+'))
+    split = '+'.join(name.partition('_')[2] or name for name in images.name.split('+'))  # without VOC's year
     for number, name in enumerate(images.classes):
-        with replacing(os.path.join(folder, 'comp4_det_%s_%s.txt' % (split, name))) as temporary, open(
-                temporary, 'w', encoding='utf-8') as file:
+        path = os.path.join(folder, ('comp4_det_%s_%s.txt' % (split, name)).replace(os.sep, '_'))
+        with replacing(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
             for index, ids, scores, boxes in detections:
                 for score, box in zip(scores[ids == number], boxes[ids == number] + 1):
                     file.write('%s %.6f %.2f %.2f %.2f %.2f\n' % (images.image_id(index), score, *box))

@@ -5,10 +5,11 @@ import numpy as np
 
 from yolo3 import log
 from yolo3.boxes import NMS, suppress
+from yolo3.data.anchors import STRIDES
 from yolo3.metrics import Detections
 
 SCALES = 0.8, 1.2  # of the input size, beside the plain one
-STRIDE = 32  # pixels: what an input's sides are multiples of
+STRIDE = max(STRIDES)  # pixels: what an input's sides are multiples of
 
 
 class Mirrored:

@@ -6,9 +6,8 @@ import numpy as np
 from yolo3.cli import UserError
 from yolo3.data.coco import COCOImages
 from yolo3.data.datasets import COCO_ROOT, VOC_ROOT
-from yolo3.data.images import EXTENSIONS
 from yolo3.data.voc import VOCImages
-from yolo3.data.yolo import YOLOImages
+from yolo3.data.yolo import YOLOImages, is_image
 from yolo3.files import files_below
 
 
@@ -73,11 +72,10 @@ class FolderImages(Unlabelled, VOCImages):
 
     def __init__(self, root, classes, on_bad_image=''):
         super().__init__(root, [], classes, on_bad_image=on_bad_image)
-        for path in files_below(self._root):
-            if os.path.splitext(path)[1] in EXTENSIONS:
-                with self._leaving_out_bad():
-                    self._add_unlabelled(path, self._root)
+        for path in filter(is_image, files_below(self._root)):
+            with self._leaving_out_bad():
+                self._add_unlabelled(path, self._root)
         if not self._paths:
             raise UserError('--dataset-root %s: no images there' % root)
-        self.name = root
+        self.name = os.path.basename(os.path.abspath(self._root))
         self._require_boxes()

@@ -140,14 +140,14 @@ def draw_f1(path, found):
     axes = image.add_subplot(xlabel='threshold', ylabel='F1', xlim=(0, 1), ylim=(0, 1.02))
     if found:
         axes.plot(THRESHOLDS, found.f1.T, color='tab:gray', linewidth=0.5)
-        axes.plot(THRESHOLDS, found.f1.mean(axis=0), color='tab:blue', linewidth=2)
+        axes.plot(THRESHOLDS, found.mean, color='tab:blue', linewidth=2)
         axes.axvline(found.threshold, color='tab:orange')
     axes.grid(alpha=0.3)
     image.savefig(path)
     if not found:
         return 'There are no objects.'
     return ('The mean F1 of the classes, thick, is best at score %.3f: %.4f.'
-            % (found.threshold, found.f1.mean(axis=0)[found.best]))
+            % (found.threshold, found.mean[found.best]))
 
 
 def draw_calibration(path, bins):

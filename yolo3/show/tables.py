@@ -19,9 +19,9 @@ def print_without_tta(values):
 
 
 def print_f1(found):
-    """The threshold at which a `yolo3.f1.F1` of `yolo3.f1` is best, and a line for each class there."""
+    """The threshold at which an F1 of `yolo3.f1` is best, and a line for each class there."""
     width = max(map(len, found.names))
-    print('best mean F1, %.4f, at --thresh %.3f:' % (found.f1.mean(axis=0)[found.best], found.threshold))
+    print('best mean F1, %.4f, at --thresh %.3f:' % (found.mean[found.best], found.threshold))
     print('%-*s  precision  recall      F1' % (width, ''))
     for name, numbers in found.table().items():
         print('%-*s  %9.4f  %6.4f  %6.4f' % (width, name, *numbers.values()))
