@@ -128,6 +128,8 @@ def read_description(path):
                 content = dict(map(str.strip, line.split('=', 1)) for line in file if '=' in line)
             else:
                 content = yaml.load(file, yaml.BaseLoader)  # all texts: yes, no and 1.0 are names
+        if not isinstance(content, dict):
+            raise TypeError('it holds no table')
         names = content.get('names', [])
         names = _listed_names(names) if not darknet else _names_in(found(names, [own])) if names else []
     except OSError as error:
