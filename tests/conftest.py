@@ -1,6 +1,7 @@
 """What the tests share: the folder of real data, a small data set, a detector, and a command run as a user would."""
 import contextlib
 import gc
+import glob
 import importlib
 import json
 import logging
@@ -157,6 +158,21 @@ def alive(pid):
             return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
     except FileNotFoundError:
         return False
+
+
+def abandoned(before=()):
+    """The files in /dev/shm, {inode: name}, that no process has mapped and that are not in `before` (Linux).
+
+    Tests that run beside this one may have files of their own there.
+    """
+    files, mapped = {}, set()
+    for entry in os.scandir('/dev/shm'):
+        files[entry.inode()] = entry.name
+    for path in glob.glob('/proc/[0-9]*/maps'):
+        with contextlib.suppress(OSError), open(path) as file:  # the process may have ended
+            mapped.update(int(line.split()[4]) for line in file if ' /dev/shm/' in line)
+    return {inode: name for inode, name in files.items()
+            if inode not in before and inode not in mapped and os.path.exists('/dev/shm/' + name)}
 
 
 @pytest.fixture(scope='session')

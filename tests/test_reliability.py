@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import ROOT, alive, learned
+from conftest import ROOT, abandoned, alive, learned
 
 SCRIPT = os.path.join(ROOT, 'train_yolo3_mobilenet.py')
 KILLED = os.path.join(ROOT, 'tests', 'killed.py')
@@ -116,7 +116,7 @@ def wait_for(process, word):
 @pytest.mark.slow
 @pytest.mark.parametrize('signum, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_all_processes_leaves_a_checkpoint_and_nothing_else(digits, straight, tmp_path, signum, code):
-    before = set(os.listdir('/dev/shm'))
+    before = abandoned()
     process = start([SCRIPT, *flags(digits, tmp_path)], start_new_session=True)
     wait_for(process, '[Epoch 1][Batch 0]')
     workers = children(process.pid)
@@ -125,7 +125,7 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint_and_nothing_else(digits, 
     for pid in [process.pid] + workers:
         os.kill(pid, signum)
     assert finish(process)[0] == code and time.time() - sent < 30  # promised
-    assert not any(map(alive, workers)) and set(os.listdir('/dev/shm')) <= before
+    assert not any(map(alive, workers)) and not abandoned(before)
     assert str(last(tmp_path)['state']).startswith('{"epoch": 1, "batch": ')
     check_resumed(digits, tmp_path, straight)
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from conftest import ROOT, alive
+from conftest import ROOT, abandoned, alive
 from yolo3.data import workers as module
 from yolo3.cli import RunError, UserError
 
@@ -92,7 +92,7 @@ def test_workers_killed_at_any_moment_are_noticed():
 
 
 def test_workers_end_with_their_main_process_and_leave_nothing():
-    before = set(os.listdir('/dev/shm'))
+    before = abandoned()
     code = ('import time, types, numpy as np; from yolo3.data.workers import Workers\n'
             'loader = types.SimpleNamespace(make=lambda samples, note: [[np.zeros(9)]], name=str)\n'
             'crews = [Workers([loader], 2, 4096) for _ in range(2)]\n'
@@ -108,7 +108,7 @@ def test_workers_end_with_their_main_process_and_leave_nothing():
     deadline = time.time() + 30
     while any(map(alive, pids)) and time.time() < deadline:
         time.sleep(0.1)
-    assert not any(map(alive, pids)) and set(os.listdir('/dev/shm')) <= before
+    assert not any(map(alive, pids)) and not abandoned(before)
 
 
 def test_they_end_with_the_object():
