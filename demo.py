@@ -2,25 +2,9 @@
 import os
 import sys
 
-from yolo3.cli import start
-
-start(__name__)
-
-# FFmpeg, inside OpenCV, would print lines of its own beside the one that names an unreadable video.
-os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
-
-from tqdm import tqdm
-
-from yolo3 import log
-from yolo3.cli import ArgumentParser, UserError, input_size, port, run, share
+from yolo3.cli import ArgumentParser, UserError, input_size, port, run, share, start
 from yolo3.detector import ZOO_DETECTOR, add_detector_flags
-from yolo3.files import make_output_folder
-from yolo3.show.annotate import OutputFolder, annotate_image, annotate_stream, annotate_video
-from yolo3.show.draw import font_file
-from yolo3.show.finder import add_finder_flags, choose, detections, open_finder
-from yolo3.show.inputs import expand, is_file, is_video
-from yolo3.show.outputs import Outputs, add_output_flags, check_files, flags_given
+from yolo3.show.flags import add_finder_flags, add_output_flags, flags_given
 
 
 def parse_args(argv=None):
@@ -54,6 +38,23 @@ def parse_args(argv=None):
 def score(text):
     """'auto', or a number 0..1."""
     return text if text == 'auto' else share(text)
+
+
+start(__name__, parse_args)
+
+# FFmpeg, inside OpenCV, would print lines of its own beside the one that names an unreadable video.
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+
+from tqdm import tqdm
+
+from yolo3 import log
+from yolo3.files import make_output_folder
+from yolo3.show.annotate import OutputFolder, annotate_image, annotate_stream, annotate_video
+from yolo3.show.draw import font_file
+from yolo3.show.finder import choose, detections, open_finder
+from yolo3.show.inputs import expand, is_file, is_video
+from yolo3.show.outputs import Outputs, check_files
 
 
 def annotate_files(paths, detect, folder, extras):

@@ -3,22 +3,10 @@ import argparse
 import os
 import time
 
-from yolo3.cli import start
-
-start(__name__)
-
-import numpy as np
-
-from yolo3 import log, metrics, submission, tta
-from yolo3.atomic import write_json
-from yolo3.boxes import NMS
-from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share
-from yolo3.data.datasets import ROOT, open_val
-from yolo3.data.unlabelled import open_unlabelled
+from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positive, processes, run, share, start
+from yolo3.defaults import METRICS, NMS, ROOT
 from yolo3.detector import add_detector_flags, open_detector
-from yolo3.f1 import f1
 from yolo3.files import check_output, make_output_folder
-from yolo3.show import report, tables
 
 
 def parse_args(argv=None):
@@ -77,10 +65,22 @@ def input_sizes(text):
 def metric_names(text):
     """'voc07,coco' -> ['voc07', 'coco']."""
     names = comma_list(text)
-    if not names or not set(names) <= set(metrics.NAMES) or len(set(names)) < len(names):
+    if not names or not set(names) <= set(METRICS) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError('%s is not one of %s, or several joined by commas'
-                                         % (text, ', '.join(metrics.NAMES)))
+                                         % (text, ', '.join(METRICS)))
     return names
+
+
+start(__name__, parse_args)
+
+import numpy as np
+
+from yolo3 import log, metrics, submission, tta
+from yolo3.atomic import write_json
+from yolo3.data.datasets import open_val
+from yolo3.data.unlabelled import open_unlabelled
+from yolo3.f1 import f1
+from yolo3.show import report, tables
 
 
 def timed(batches, seconds):

@@ -9,36 +9,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
-
-start(__name__)
-
-import cv2
-import numpy as np
-from PIL import Image
-
-from yolo3 import log
-from yolo3.atomic import replacing, write_json
-from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, processes, run, shorten
-from yolo3.data.anchors import ANCHORS, STRIDES, assign
-from yolo3.data.datasets import form_of, open_train, open_val
-from yolo3.data.images import TURNS, ImageFile, opened, original
+from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, processes, run, shorten, start
+from yolo3.defaults import ANCHORS, DATASETS, STRIDES
 from yolo3.files import check_output, open_input
-from yolo3.show.sheet import grid, tile
-from yolo3.sidecar import DATASETS
-
-FORMATS = Image.registered_extensions()
-NARROW = STRIDES[0], 2  # pixels
-WHOLE = 0.95  # of the image: a box that covers more is hardly around one object
-RARE = 20  # times fewer boxes than the most frequent class
-PRINT = 16  # rows and columns of an image's fingerprint
-FLAT = 8  # grey values: a fingerprint of less contrast is noise
-# Bits of a fingerprint's 256 that differ in near-duplicates. In photographs saved at half the size with JPEG quality 50
-# at most 30 did; in 257,000 pairs of different ones, at least 67.
-NEAR = 30
-SAME, ALIKE, NAMED = ['images %s one on the other side' % phrase for phrase in (
-    'with the content of', 'nearly the same as', 'with the name of')]
-COLUMNS, ROWS = 4, 4  # of the picture: the same number of samples from training and validation
 
 
 def parse_args(argv=None):
@@ -59,6 +32,33 @@ def parse_args(argv=None):
     if args.picture and not args.picture.lower().endswith('.png'):
         raise UserError('--picture %s: the name must end in .png' % args.picture)
     return args
+
+
+start(__name__, parse_args)
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from yolo3 import log
+from yolo3.atomic import replacing, write_json
+from yolo3.data.anchors import assign
+from yolo3.data.datasets import form_of, open_train, open_val
+from yolo3.data.images import TURNS, ImageFile, opened, original
+from yolo3.show.sheet import grid, tile
+
+FORMATS = Image.registered_extensions()
+NARROW = STRIDES[0], 2  # pixels
+WHOLE = 0.95  # of the image: a box that covers more is hardly around one object
+RARE = 20  # times fewer boxes than the most frequent class
+PRINT = 16  # rows and columns of an image's fingerprint
+FLAT = 8  # grey values: a fingerprint of less contrast is noise
+# Bits of a fingerprint's 256 that differ in near-duplicates. In photographs saved at half the size with JPEG quality 50
+# at most 30 did; in 257,000 pairs of different ones, at least 67.
+NEAR = 30
+SAME, ALIKE, NAMED = ['images %s one on the other side' % phrase for phrase in (
+    'with the content of', 'nearly the same as', 'with the name of')]
+COLUMNS, ROWS = 4, 4  # of the picture: the same number of samples from training and validation
 
 
 def count_boxes(images, size):

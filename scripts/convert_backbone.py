@@ -5,9 +5,28 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
+from yolo3.cli import ArgumentParser, UserError, run, start
+from yolo3.files import check_output, walk
 
-start(__name__)
+
+def parse_args(argv=None):
+    parser = ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('source', metavar='FILE', help='the weights: .safetensors, .h5, .hdf5, .tflite, .pdparams, .pth, .pt, .bin')
+    add('--output', required=True, metavar='FILE', help='the .params file to write')
+    add('--images', default='', metavar='DIR', help='some 128 photographs: batch norm is measured on them, which '
+        'TFLite needs, and their classes are printed; in folders named by their class, 0 to 999, they give the top-1')
+    add('--scaling', choices=('imagenet', 'symmetric'),
+        help="how the source scales pixels: symmetric is to -1..1, imagenet by "
+        "ImageNet's mean and deviation; default: as its published weights do, or as the file says")
+    args = parser.parse_args(argv)
+    args.output = check_output('--output', args.output, [args.source, args.images], kinds=('.params',))
+    if not args.output.endswith('.params'):
+        raise UserError('--output %s: name a .params file' % args.output)
+    return args
+
+
+start(__name__, parse_args)
 
 import cv2
 import numpy as np
@@ -16,11 +35,9 @@ from yolo3 import log
 from yolo3.atomic import replacing
 from yolo3.backbones.folding import convert, has_classifier, measure
 from yolo3.backbones.naming import SCALINGS
-from yolo3.backbones.readers import READERS, read
-from yolo3.cli import ArgumentParser, UserError, run
+from yolo3.backbones.readers import read
 from yolo3.data.augment import normalize
 from yolo3.data.images import EXTENSIONS, ImageFile
-from yolo3.files import check_output, walk
 from yolo3.mxnet_setup import mx
 from yolo3.weights import save_weights
 
@@ -28,22 +45,6 @@ SIDE, SHORTER = 224, 256  # pixels: the square in the middle of a picture whose 
 BATCH = 16
 MEASURED = 128  # pictures at most for batch norm's statistics
 SHOWN = 16  # pictures whose class is printed
-
-
-def parse_args(argv=None):
-    parser = ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('source', metavar='FILE', help='the weights: %s' % ', '.join(READERS))
-    add('--output', required=True, metavar='FILE', help='the .params file to write')
-    add('--images', default='', metavar='DIR', help='some 128 photographs: batch norm is measured on them, which '
-        'TFLite needs, and their classes are printed; in folders named by their class, 0 to 999, they give the top-1')
-    add('--scaling', choices=tuple(SCALINGS), help='how the source scales pixels: symmetric is to -1..1, imagenet by '
-        "ImageNet's mean and deviation; default: as its published weights do, or as the file says")
-    args = parser.parse_args(argv)
-    args.output = check_output('--output', args.output, [args.source, args.images], kinds=('.params',))
-    if not args.output.endswith('.params'):
-        raise UserError('--output %s: name a .params file' % args.output)
-    return args
 
 
 def find_pictures(folder):

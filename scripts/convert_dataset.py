@@ -10,28 +10,8 @@ from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
-
-start(__name__)
-
-import numpy as np
-from tqdm import tqdm
-
-from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten
-from yolo3.data.coco import COCOImages, found_splits
-from yolo3.data.images import displayed_size, original
-from yolo3.data.labelled import annotated_size, class_key, clean_name
-from yolo3.data.voc import Object, read_annotation
-from yolo3.data.voc_writer import VOCWriter, check_names, whole
-from yolo3.data.yolo import (SPLITS, class_names, find_description, in_pixels, is_image, label_bases, read_description,
-                             read_rows, split_images)
+from yolo3.cli import ArgumentParser, UserError, comma_list, run, seed, share, shorten, start
 from yolo3.files import files_below, open_input
-
-SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
-
-
-class BadLabels(Exception):
-    """A label file that cannot be used; the message completes 'left out 3 ...'."""
 
 
 def parse_args(argv=None):
@@ -48,24 +28,29 @@ def parse_args(argv=None):
     add('--seed', type=seed, default=0, help='choose other images for the split 2007_test')
     add('--link', action='store_true', help='hard-link the images instead of copying them')
     args = parser.parse_args(argv)
-    description = find_description(args.source)
-    folder = os.path.dirname(args.source) or os.curdir if description == args.source else args.source
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        raise UserError('cannot read folder %s: %s' % (folder, error.strerror))
-    args.description = read_description(description) if description else None
     if args.test_share in (0, 1):
         raise UserError('--test-share %g: must be more than 0 and less than 1' % args.test_share)
-    source, out = [os.path.join(os.path.realpath(path), '') for path in (folder, args.out)]
-    try:
-        free = not os.path.lexists(args.out) or not os.listdir(out)
-    except OSError:
-        free = False
-    if not free or out.startswith(source):
-        raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, folder))
-    args.source = folder
     return args
+
+
+start(__name__, parse_args)
+
+import numpy as np
+from tqdm import tqdm
+
+from yolo3.data.coco import COCOImages, found_splits
+from yolo3.data.images import displayed_size, original
+from yolo3.data.labelled import annotated_size, class_key, clean_name
+from yolo3.data.voc import Object, read_annotation
+from yolo3.data.voc_writer import VOCWriter, check_names, whole
+from yolo3.data.yolo import (SPLITS, class_names, find_description, in_pixels, is_image, label_bases, read_description,
+                             read_rows, split_images)
+
+SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
+
+
+class BadLabels(Exception):
+    """A label file that cannot be used; the message completes 'left out 3 ...'."""
 
 
 class Names(NamedTuple):
@@ -298,8 +283,31 @@ def write(voc, images, splits, link):
         writer.split(name, [stems[path] for path in paths])
 
 
+def check_folders(args):
+    """Set args.source to the folder to read and args.description to what its data.yaml says, if it has one.
+
+    Raises UserError, too if --out is no new or empty folder outside it.
+    """
+    description = find_description(args.source)
+    folder = os.path.dirname(args.source) or os.curdir if description == args.source else args.source
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise UserError('cannot read folder %s: %s' % (folder, error.strerror))
+    args.description = read_description(description) if description else None
+    source, out = [os.path.join(os.path.realpath(path), '') for path in (folder, args.out)]
+    try:
+        free = not os.path.lexists(args.out) or not os.listdir(out)
+    except OSError:
+        free = False
+    if not free or out.startswith(source):
+        raise UserError('--out %s: name a new or empty folder outside %s' % (args.out, folder))
+    args.source = folder
+
+
 def main(argv=None):
     args = parse_args(argv)
+    check_folders(args)
     images, classes, splits, notes = read(args.source, args.description, args.classes)
     wrong = ['left out %d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
              for what, paths in notes.items()]

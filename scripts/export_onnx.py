@@ -6,31 +6,10 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
-
-start(__name__)
-
-import numpy as np
-
-from yolo3.atomic import replacing
-from yolo3.boxes import MEAN, NMS, STD
-from yolo3.cli import ArgumentParser, UserError, comma_list, fail, run
-from yolo3.data.anchors import STRIDES
+from yolo3.cli import ArgumentParser, UserError, comma_list, fail, run, start
+from yolo3.defaults import NMS, STRIDES
 from yolo3.detector import add_params_flags
 from yolo3.files import check_output
-from yolo3.network import LARGEST_EXPONENT, anchors_of
-from yolo3.sidecar import OPTIONAL
-from yolo3.weights import load_detector
-from mxnet.gluon import nn
-
-try:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-    from yolo3.deploy.float16 import halved
-except ImportError:
-    fail(UserError('Python has no module onnx here: pip install -r requirements/deploy.txt'))
-
-OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add nothing here
 
 
 def parse_args(argv=None):
@@ -50,6 +29,27 @@ def parse_args(argv=None):
     args.output = args.output or re.sub(r'\.params$', '', args.params) + ('_fp16.onnx' if args.fp16 else '.onnx')
     args.output = check_output('--output', args.output, [args.params], kinds=('.onnx',))
     return args
+
+
+start(__name__, parse_args)
+
+import numpy as np
+
+from yolo3.atomic import replacing
+from yolo3.boxes import MEAN, STD
+from yolo3.network import LARGEST_EXPONENT, anchors_of
+from yolo3.sidecar import OPTIONAL
+from yolo3.weights import load_detector
+from mxnet.gluon import nn
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from yolo3.deploy.float16 import halved
+except ImportError:
+    fail(UserError('Python has no module onnx here: pip install -r requirements/deploy.txt'))
+
+OPSET, IR_VERSION = 13, 8  # per-channel INT8 needs opset 13; newer ones add nothing here
 
 
 class Graph:

@@ -9,23 +9,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
-
-start(__name__)
-
-from yolo3 import log
-from yolo3.cli import ArgumentParser, UserError, input_size, positive, processes, run, share, shorten
-from yolo3.data.images import EXTENSIONS
-from yolo3.data.labelled import LabelledImages
-from yolo3.data.voc import Object
-from yolo3.data.voc_writer import VOCWriter, check_names, whole
+from yolo3.cli import ArgumentParser, UserError, input_size, positive, processes, run, share, shorten, start
 from yolo3.detector import add_detector_flags, open_detector
 from yolo3.files import files_below
-
-logger = logging.getLogger('yolo3')
-
-# If --out has this split, it holds labelled images, too.
-LABELLED_SPLIT, LABELLED = '2007_trainval', os.path.join('VOC2007', 'ImageSets', 'Main', 'trainval.txt')
 
 
 def parse_args(argv=None):
@@ -54,6 +40,20 @@ def split(text):
         raise argparse.ArgumentTypeError('%.40s is not two words of letters and digits with a _ between, such as '
                                          'unlabelled_train' % text)
     return text
+
+
+start(__name__, parse_args)
+
+from yolo3 import log
+from yolo3.data.images import EXTENSIONS
+from yolo3.data.labelled import LabelledImages
+from yolo3.data.voc import Object
+from yolo3.data.voc_writer import VOCWriter, check_names, whole
+
+logger = logging.getLogger('yolo3')
+
+# If --out has this split, it holds labelled images, too.
+LABELLED_SPLIT, LABELLED = '2007_trainval', os.path.join('VOC2007', 'ImageSets', 'Main', 'trainval.txt')
 
 
 def find(names):

@@ -8,18 +8,27 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
+from yolo3 import atomic, cli
+from yolo3.files import open_input, walk
+from yolo3.system import usable_cpus
 
-start(__name__)
+
+def parse_args(argv=None):
+    parser = cli.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
+    add('--train', type=cli.positive, default=600, help='scenes in the split 2007_trainval (default: %(default)s)')
+    add('--test', type=cli.positive, default=150, help='scenes in the split 2007_test (default: %(default)s)')
+    add('--seed', type=cli.seed, default=0, help='another seed gives another set (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+cli.start(__name__, parse_args)
 
 import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
-
-from yolo3 import atomic, cli
-from yolo3.files import open_input, walk
-from yolo3.system import usable_cpus
 
 VERSION = 2  # raise it if the pictures change: older sets are then replaced
 SIZE = 256  # pixels, both sides of a picture
@@ -274,16 +283,6 @@ def make(out, settings):
             write(os.path.join(voc, 'ImageSets', 'Main', listing + '.txt'), '\n'.join(names + ['']).encode())
     os.sync()  # DONE says that all is there, so all must be on disk before it
     atomic.write_json(os.path.join(out, DONE), settings)
-
-
-def parse_args(argv=None):
-    parser = cli.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('--out', required=True, metavar='DIR', help="folder to make, then training's --dataset-root")
-    add('--train', type=cli.positive, default=600, help='scenes in the split 2007_trainval (default: %(default)s)')
-    add('--test', type=cli.positive, default=150, help='scenes in the split 2007_test (default: %(default)s)')
-    add('--seed', type=cli.seed, default=0, help='another seed gives another set (default: %(default)s)')
-    return parser.parse_args(argv)
 
 
 def main(argv=None):

@@ -11,34 +11,11 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 
-from yolo3.cli import start
-
-start(__name__)
-
-import numpy as np
-
-from yolo3 import log
-from yolo3.atomic import replacing
-from yolo3.boxes import iou
-from yolo3.cli import ArgumentParser, UserError, comma_list, fail, positive, run
-from yolo3.data.datasets import open_train, val_sample
-from yolo3.deploy.runtimes import ONNXDetector
+from yolo3.cli import ArgumentParser, UserError, comma_list, fail, positive, run, start
+from yolo3.defaults import DATASETS
 from yolo3.detector import is_exported
 from yolo3.files import check_output
-from yolo3.sidecar import DATASETS
 from yolo3.system import usable_cpus
-
-try:
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType, create_calibrator
-except ImportError as missing:
-    fail(UserError('Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
-
-OPERATORS = ['Conv', 'Relu', 'LeakyRelu', 'Resize', 'Concat']
-MEASURED = 8  # images on which a layer's sensitivity is measured
-TOLERANCE = 0.01  # change of the detections' score and overlap, together: a layer that changes them more stays float
-BUDGET = 0.01  # share of the float file that layers kept float may add
 
 
 def parse_args(argv=None):
@@ -58,6 +35,29 @@ def parse_args(argv=None):
     args.output = args.output or os.path.splitext(args.params)[0] + '_int8.onnx'
     args.output = check_output('--output', args.output, [args.params, args.dataset_root], kinds=('.onnx',))
     return args
+
+
+start(__name__, parse_args)
+
+import numpy as np
+
+from yolo3 import log
+from yolo3.atomic import replacing
+from yolo3.boxes import iou
+from yolo3.data.datasets import open_train, val_sample
+from yolo3.deploy.runtimes import ONNXDetector
+
+try:
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType, create_calibrator
+except ImportError as missing:
+    fail(UserError('Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
+
+OPERATORS = ['Conv', 'Relu', 'LeakyRelu', 'Resize', 'Concat']
+MEASURED = 8  # images on which a layer's sensitivity is measured
+TOLERANCE = 0.01  # change of the detections' score and overlap, together: a layer that changes them more stays float
+BUDGET = 0.01  # share of the float file that layers kept float may add
 
 
 class Feeds(CalibrationDataReader):

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from yolo3.boxes import NMS, Suppression, iou, nms, resize, suppress, to_original
+from yolo3.boxes import iou, nms, resize, suppress, to_original
+from yolo3.defaults import NMS, Suppression
 from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms.image import imresize
 from gluoncv.utils.bbox import bbox_iou

@@ -4,7 +4,7 @@ import pytest
 
 from yolo3.mxnet_setup import mx
 from yolo3 import detect, network
-from yolo3.boxes import NMS, Suppression
+from yolo3.defaults import NMS, Suppression
 from yolo3.data.datasets import open_val
 from yolo3.data.loader import val_loader
 

@@ -2,8 +2,7 @@
 
 Needs no MXNet.
 """
-from typing import NamedTuple
-
+from yolo3.defaults import NMS
 from yolo3.system import check_opencv
 
 check_opencv()  # before its first import: a broken OpenCV ends here, in one line
@@ -13,17 +12,6 @@ import numpy as np  # noqa: E402, see above
 # Of ImageNet's pixels, RGB, after division by 255.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-
-
-class Suppression(NamedTuple):
-    """The settings of non-maximum suppression, by default as GluonCV evaluates."""
-    thresh: float = 0.45  # the IoU above which a box suppresses another of its class
-    topk: int = 400  # how many boxes of all classes take part
-    kept: int = 100  # how many remain at most
-    score_floor: float = 0.01  # the score above which a box takes part
-
-
-NMS = Suppression()
 
 
 def resize(image, size):

@@ -9,9 +9,10 @@ import numpy as np
 from yolo3.mxnet_setup import mx
 from mxnet import gluon
 
-from yolo3.boxes import NMS, resize, to_original
+from yolo3.boxes import resize, to_original
 from yolo3.data.augment import normalize
 from yolo3.data.loader import start_workers, val_loader
+from yolo3.defaults import NMS
 from yolo3.distributed.group import ONE_PROCESS
 from yolo3.log import advancing, bar
 from yolo3.metrics import measure

@@ -12,10 +12,9 @@ import argparse
 import os
 import sys
 
-from yolo3.boxes import NMS
 from yolo3.cli import UserError, comma_list
-from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
-from yolo3.sidecar import DATASETS, network_name, require_given
+from yolo3.defaults import BACKENDS, DATASETS, NMS
+from yolo3.sidecar import network_name, require_given
 
 ZOO_DETECTOR = 'yolo3_mobilenet1.0_coco'
 
@@ -55,7 +54,9 @@ def add_detector_flags(parser, default=''):
 
 def open_detector(args, nms=NMS):
     """The detector that the flags of `add_detector_flags` name; nms: its settings. Raises UserError."""
+    # Imports are here as flags need none of them, and an .onnx file needs no MXNet.
     if is_exported(args.params):
+        from yolo3.deploy.runtimes import ONNXDetector
         detector = ONNXDetector(args.params, args.backend, args.gpus, nms)
         require_given(detector.info, args.params, args.network, comma_list(args.classes))
         if detector.runs_on:
@@ -63,7 +64,6 @@ def open_detector(args, nms=NMS):
         return detector
     if args.backend:
         raise UserError('--backend %s is for .onnx files, not for %s' % (args.backend, args.params))
-    # Imported here because an .onnx file needs no MXNet.
     from yolo3.detect import MXNetDetector
     from yolo3.devices import contexts
     from yolo3.weights import load_detector

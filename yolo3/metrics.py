@@ -23,7 +23,6 @@ logger = logging.getLogger('yolo3')
 COCO_NAMES = ('AP', 'AP50', 'AP75', 'APsmall', 'APmedium', 'APlarge',
               'AR1', 'AR10', 'AR100', 'ARsmall', 'ARmedium', 'ARlarge')
 GLUONCV_COCO_FLOOR = 0.05
-NAMES = 'voc07', 'voc', 'coco'
 VOC_IOU = 0.5  # overlap from which a detection counts as right
 BOTH_ENDS = np.array([0, 0, 1, 1])  # added to a box: its width is then xmax - xmin
 

@@ -3,11 +3,9 @@ import json
 import os
 
 from yolo3.cli import MOST_PIXELS, UserError, shorten
-from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
+from yolo3.defaults import ANCHORS, DATASETS, NETWORKS, PER_STRIDE, STRIDES
 from yolo3.files import open_input
 
-NETWORKS = 'mobilenet1_0', 'mobilenet0_75', 'mobilenet0_5', 'mobilenet0_25'
-DATASETS = 'voc', 'coco', 'yolo'
 OPTIONAL = 'threshold',  # the score at which F1 is best; without a validation there is none
 MOST_CLASSES = 10 ** 4  # as MOST_PIXELS, limits what an untrusted file can cost in memory
 

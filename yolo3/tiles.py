@@ -3,7 +3,8 @@ import math
 
 import numpy as np
 
-from yolo3.boxes import Suppression, suppress
+from yolo3.boxes import suppress
+from yolo3.defaults import Suppression
 
 OVERLAP = 0.25  # of a window's side, at least, that neighbours share
 EDGE = 0.02  # of a window's side: a box that comes so near an inner edge is taken for a part of an object

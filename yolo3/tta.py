@@ -4,8 +4,8 @@ import itertools
 import numpy as np
 
 from yolo3 import log
-from yolo3.boxes import NMS, suppress
-from yolo3.data.anchors import STRIDES
+from yolo3.boxes import suppress
+from yolo3.defaults import NMS, STRIDES
 from yolo3.metrics import Detections
 
 SCALES = 0.8, 1.2  # of the input size, beside the plain one

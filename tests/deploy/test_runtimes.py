@@ -11,7 +11,7 @@ import pytest
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
-from yolo3.boxes import Suppression
+from yolo3.defaults import Suppression
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.data.datasets import open_val

@@ -10,7 +10,8 @@ from gluoncv.model_zoo.mobilenet import get_mobilenet
 
 import convert_backbone
 from sources import paddle_arrays, random_network, timm_arrays, write_torch
-from yolo3.backbones.naming import recognise
+from yolo3.backbones.naming import SCALINGS, recognise
+from yolo3.backbones.readers import READERS
 from yolo3.data.augment import normalize
 from yolo3.network import build
 
@@ -110,3 +111,8 @@ def test_tflite_without_pictures_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(convert_backbone, 'read', lambda path: recognise(timm_arrays(NETWORK))._replace(folded=True))
     done = run('scripts/convert_backbone.py', 'net.tflite', '--output', 'a.params', cwd=tmp_path)
     assert done.returncode == 2 and 'net.tflite has batch norm folded in: ' in done.stderr and '--images' in done.stderr
+
+
+def test_the_flags_know_all_kinds_of_files_and_scalings(run):
+    flags = ' '.join(run('scripts/convert_backbone.py', '--help').stdout.split())
+    assert ', '.join(READERS) in flags and '{%s}' % ','.join(SCALINGS) in flags

@@ -10,7 +10,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 from yolo3.boxes import iou
 from yolo3.cli import UserError
 from yolo3.data.datasets import open_train, val_sample
-from yolo3.deploy.runtimes import BACKENDS, ONNXDetector
+from yolo3.defaults import BACKENDS
+from yolo3.deploy.runtimes import ONNXDetector
 
 from test_export_onnx import detector, export_onnx
 

@@ -2,10 +2,11 @@
 import numpy as np
 import pytest
 
-from yolo3.boxes import NMS, Suppression
+from yolo3.defaults import NMS, Suppression
 from yolo3.cli import ArgumentParser, UserError
 from yolo3.detector import add_detector_flags
 from yolo3.show import finder
+from yolo3.show.flags import add_finder_flags
 from yolo3.tiles import Tiled
 
 CLASSES = ['RBC', 'Guinea pig', '狗']
@@ -14,7 +15,7 @@ CLASSES = ['RBC', 'Guinea pig', '狗']
 def flags(*argv):
     parser = ArgumentParser()
     add_detector_flags(parser, default='net.params')
-    finder.add_finder_flags(parser)
+    add_finder_flags(parser)
     return parser.parse_args(argv)
 
 

@@ -5,13 +5,10 @@ import numpy as np
 
 from yolo3.boxes import iou
 from yolo3.cli import MOST_PIXELS, UserError, comma_list
+from yolo3.defaults import ANCHORS, PER_STRIDE, STRIDES
 
 logger = logging.getLogger('yolo3')
 
-# Clusters of COCO's boxes (YOLOv3 section 2.3): width, height in pixels of a 416 x 416 input, three anchors a stride.
-ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
-STRIDES = [8, 16, 32]
-PER_STRIDE = 3
 RESTARTS = 5  # of k-means; the best result counts
 
 

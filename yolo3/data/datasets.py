@@ -15,8 +15,8 @@ from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, found_splits, 
 from yolo3.data.images import BadImage
 from yolo3.data.voc import VOCImages, usual_classes
 from yolo3.data.yolo import YOLOImages, find_description
+from yolo3.defaults import ROOT
 
-ROOT = os.path.join('~', '.mxnet', 'datasets')
 VOC_ROOT = os.path.join(ROOT, 'voc')
 COCO_ROOT = os.path.join(ROOT, 'coco')
 # The usual folder, and the splits to train and to validate on; of COCO's the first that is there.

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 
-from yolo3.boxes import NMS, nms, resize, to_original
+from yolo3.boxes import nms, resize, to_original
 from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample_or_black
+from yolo3.defaults import BACKENDS, NMS
 from yolo3.deploy import accelerators
 from yolo3.files import require_regular
 from yolo3.gpus import gpus_found
@@ -20,7 +21,6 @@ from yolo3.system import threads
 # too, that can hang. Without this package it does not.
 sys.modules.setdefault('openvino_telemetry', None)
 
-BACKENDS = ('onnxruntime', 'openvino')
 OUTPUTS = ['boxes', 'scores', 'classes']
 
 

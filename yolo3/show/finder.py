@@ -1,31 +1,9 @@
-"""What demo.py finds: the flags for it, and the function of an image that stands behind `detect`."""
-import argparse
-
-from yolo3.boxes import NMS
-from yolo3.cli import UserError, comma_list, positive, share, shorten
+"""What demo.py finds: the detector that its flags name, and the function of an image that stands behind `detect`."""
+from yolo3.cli import UserError, shorten
 from yolo3.data.labelled import class_key
+from yolo3.defaults import NMS
 from yolo3.detector import open_detector
 from yolo3.tiles import Tiled
-
-
-def add_finder_flags(parser):
-    """The flags of `open_finder` and `choose`, next to those of `yolo3.detector`."""
-    add = parser.add_argument
-    add('--only', default=(), type=class_names, metavar='A,B', help='show these classes only')
-    add('--nms-thresh', type=share, default=NMS.thresh, metavar='IOU', help='IoU, 0..1, above which the better of two '
-        'boxes of a class suppresses the other; default: %(default)s')
-    add('--max-detections', type=positive, default=NMS.kept, metavar='N',
-        help='most detections in an image or, with --tiles, in a window; default: %(default)s')
-    add('--tiles', action='store_true', help='for small objects in large pictures: look at overlapping windows of the '
-        'input size as well')
-
-
-def class_names(text):
-    """'a,b' -> ['a', 'b'], at least one."""
-    found = comma_list(text)
-    if not found:
-        raise argparse.ArgumentTypeError('names no class')
-    return found
 
 
 def open_finder(args):

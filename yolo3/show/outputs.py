@@ -1,4 +1,4 @@
-"""What demo.py writes besides the annotated pictures: the flags for it, and who writes what."""
+"""What demo.py writes besides the annotated pictures, and who writes what."""
 import os
 import sys
 
@@ -8,23 +8,6 @@ from yolo3.show.crops import crop_writer
 from yolo3.show.csv_file import COLUMNS, write_csv
 from yolo3.show.labels import label_writer
 from yolo3.show.sheet import Sheet, check_sheet
-
-FLAGS = '--json', '--csv', '--sheet', '--save-txt', '--save-crops'
-
-
-def add_output_flags(parser):
-    """The flags of this module."""
-    add = parser.add_argument
-    add('--json', default='', metavar='FILE', help='also write the detections to this file')
-    add('--csv', default='', metavar='FILE', help='also write a table of the detections, a row each, to this file')
-    add('--sheet', default='', metavar='FILE', help='also draw all pictures, small, into one .png or .jpg')
-    add('--save-txt', action='store_true', help="also write YOLO's label files, to labels/ in --out-dir")
-    add('--save-crops', action='store_true', help='also cut each detection out, to crops/CLASS/ in --out-dir')
-
-
-def flags_given(args):
-    """Those of FLAGS that are in use."""
-    return [flag for flag in FLAGS if vars(args)[flag[2:].replace('-', '_')]]
 
 
 def check_files(args, used):
