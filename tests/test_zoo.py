@@ -143,6 +143,20 @@ def test_a_connection_that_closes_early_is_named(published, monkeypatch):
         weights.load_detector(NAME)
 
 
+def test_a_download_that_stalls_is_named(published, monkeypatch):
+    published()
+    going = threading.Event()
+
+    def stall(self, source, output):
+        output.write(source.read(10 ** 5))
+        going.wait()
+    monkeypatch.setattr(Store, 'copyfile', stall)
+    monkeypatch.setattr(zoo, 'STALL_SECONDS', 0.2)
+    with pytest.raises(UserError, match='could not be downloaded.*timed out'):
+        weights.load_detector(NAME)
+    going.set()
+
+
 def test_a_store_that_has_not_the_file_or_is_gone(store, run, tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((64, 64, 3), 'uint8'))
     for flags, words in ((), 'could not be downloaded'), (('--mirror', 'http://127.0.0.1:9/'), 'cannot reach http'), (

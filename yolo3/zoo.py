@@ -1,7 +1,9 @@
 """GluonCV's trained weights by name, detectors and ImageNet backbones: downloaded once, by its model store."""
 import contextlib
+import functools
 import os
 import sys
+from unittest import mock
 
 import requests
 
@@ -20,6 +22,7 @@ DETECTORS = {'yolo3_mobilenet1.0_%s' % dataset: {'network': 'mobilenet1_0', 'cla
              for dataset in CLASSES}
 DARKNETS = {'yolo3_darknet53_%s' % dataset: CLASSES[dataset] for dataset in CLASSES}  # to learn from: see teacher.py
 PROBE_SECONDS = 20
+STALL_SECONDS = 60  # without a byte
 
 
 def detector_file(name):
@@ -40,7 +43,7 @@ def download(name, remedy):
     """The file of GluonCV's weights `name`, from the cache or else its model store, whose checksum is verified.
 
     The store is MXNET_GLUON_REPO, if set. Raises UserError, with the `remedy`, if the file cannot be had: within half a
-    minute if the store does not answer.
+    minute if the store does not answer, after STALL_SECONDS if it stops sending.
     """
     store = os.environ.get('MXNET_GLUON_REPO') or model_store.apache_repo_url
     file = '%s-%s.params' % (name, model_store.short_hash(name))
@@ -49,7 +52,9 @@ def download(name, remedy):
     if not os.path.exists(os.path.join(folder, file)) and not answers(store):
         raise UserError('cannot reach %s for the weights %s: %s' % (store, name, remedy))
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where it says that it downloads
+        # To stderr goes that it downloads. It sets no timeout itself.
+        with contextlib.redirect_stdout(sys.stderr), \
+                mock.patch.object(requests, 'get', functools.partial(requests.get, timeout=STALL_SECONDS)):
             return model_store.get_model_file(name)
     except Exception as error:
         raise UserError('the weights %s could not be downloaded from %s (%s): %s'

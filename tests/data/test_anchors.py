@@ -54,8 +54,12 @@ def test_too_few_boxes_are_an_error():
 
 
 @pytest.mark.parametrize('flag', ['1', ','.join(['x'] * 18), ','.join(['0'] * 18), ','.join(['8193'] * 18),
-                                  ','.join(['9' * 5000] * 18), ','.join(['1.5'] * 18), ','.join(['1'] * 19)])
+                                  ','.join(['9' * 5000] * 18), ','.join(['nan'] * 18), ','.join(['1'] * 19)])
 def test_anchors_that_are_none_are_refused(flag):
-    with pytest.raises(UserError, match='--anchors .*18 whole numbers from 1 to 8192') as caught:
+    with pytest.raises(UserError, match='--anchors .*18 numbers from 1 to 8192') as caught:
         choose_anchors(flag, None, 416, ANCHORS)
     assert len(str(caught.value)) < 500
+
+
+def test_anchors_may_be_given_as_fractions():
+    assert choose_anchors(','.join(['1.5'] * 17 + ['2']), None, 416, ANCHORS) == [[1.5] * 6, [1.5] * 6, [1.5] * 5 + [2]]

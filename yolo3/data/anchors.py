@@ -92,10 +92,10 @@ def choose_anchors(flag, images, size, default):
     if not flag:
         return default
     try:
-        numbers = [int(number) for number in comma_list(flag)]
+        numbers = [float(number) for number in comma_list(flag)]
     except ValueError:
         numbers = []
-    if len(numbers) != 18 or min(numbers) < 1 or max(numbers) > MOST_PIXELS:
-        raise UserError("--anchors %.200s: give 'auto', or 18 whole numbers from 1 to %d: width,height of nine "
+    if len(numbers) != 18 or not all(1 <= number <= MOST_PIXELS for number in numbers):
+        raise UserError("--anchors %.200s: give 'auto', or 18 numbers from 1 to %d: width,height of nine "
                         'anchors, the smallest first' % (flag, MOST_PIXELS))
     return [numbers[start:start + 6] for start in (0, 6, 12)]
