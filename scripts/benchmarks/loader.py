@@ -1,10 +1,12 @@
-"""The training loader against GluonCV's, one worker against one worker."""
+"""The training loader against others: GluonCV's, Ultralytics' and torchvision's, one worker against one worker."""
+import itertools
 import statistics
+import tempfile
 import time
 
 import cv2
 
-from benchmarks import stock_pipeline
+from benchmarks import other_loaders, stock_pipeline
 from benchmarks.training import dataset
 from yolo3.data import augment, images as files, loader as ours
 from yolo3.data.sampler import TrainSampler
@@ -13,34 +15,106 @@ from yolo3.network import build
 from yolo3.mxnet_setup import mx
 
 
+EPOCHS = 8  # of ours in each round, as they are over so soon, at other sizes each
+
+
 def figures(args):
-    """Images a second, and where ours spends its time."""
+    """Images a second by wall time and by processor time, and where ours spends its time."""
     images = dataset(args)
     net = build('mobilenet1_0', images.classes)
     found = {}
-    for mixup in False, True:
-        sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
-        sampler.set_epoch(0, mixup)
-        loaders = {'stock': stock_pipeline.loader(images, net, args.sizes, args.batch_size, 1, mixup),
-                   'ours': ours.train_loader(images, sampler)}
-        ours.start_workers(1, loaders['ours'])
-        speeds = {name: [] for name in loaders}
-        for round_ in range(args.rounds):
-            for name, batches in loaders.items():
-                # Several epochs of ours, as it is over so soon. Each starts with its worker idle, as does stock's.
-                count, start = 0, time.perf_counter()
-                for epoch_ in range(8 if name == 'ours' else 1):
-                    sampler.set_epoch(8 * round_ + epoch_, mixup)
-                    count += sum(len(batch[0]) for batch in batches)
-                speeds[name].append(count / (time.perf_counter() - start))
-        kind = ', mixup' if mixup else ''
-        for name in speeds:
-            found['images/s, one worker%s: %s' % (kind, name)] = statistics.median(speeds[name])
-        found['ours / stock%s' % kind] = statistics.median(
-            ours / stock for ours, stock in zip(speeds['ours'], speeds['stock']))
-        found.update(stages(images, args, mixup, kind))
+    with tempfile.TemporaryDirectory() as folder:
+        for mixup, kind in (False, ''), (True, ', mixup'):
+            for workers, clock, unit in ((1, time.perf_counter, 'images/s, one worker'),
+                                         (0, time.process_time, 'images/s of processor time')):
+                runs = {'ours': epochs_of_ours(images, args, mixup, workers),
+                        'stock': counted(stock_pipeline.loader(images, net, args.sizes, args.batch_size, workers,
+                                                               mixup))}
+                if not mixup:
+                    runs.update(others(images, args, workers, folder))
+                if not workers:
+                    runs['decoding alone'] = decoding(images, args, mixup)
+                found.update(compared(speeds(runs, args.rounds, clock), unit + kind))
+            found.update(stages(images, args, mixup, kind))
     found.update(bytes_per_image(images, net))
     return found
+
+
+def epochs_of_ours(images, args, mixup, workers):
+    """A function that makes EPOCHS epochs of ours, never the same, and returns how many images they are."""
+    sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
+    batches = ours.train_loader(images, sampler)
+    ours.start_workers(workers, batches)
+    numbers = itertools.count()
+
+    def run():
+        count = 0
+        for epoch in itertools.islice(numbers, EPOCHS):
+            sampler.set_epoch(epoch, mixup)
+            count += sum(len(batch.images) for batch in batches)
+        return count
+    return run
+
+
+def counted(batches, images=lambda batch: batch[0]):
+    """A function that makes an epoch of `batches` and returns how many images it is."""
+    return lambda: sum(len(images(batch)) for batch in batches)
+
+
+def others(images, args, workers, folder):
+    """The loaders of other libraries, if installed, at the one size that has the mean number of pixels."""
+    size = round(statistics.mean(size ** 2 for size in args.sizes) ** 0.5)
+    loaders = {}
+    for name, make, *settings in (('Ultralytics, mosaic', other_loaders.ultralytics, 1., folder),
+                                  ('Ultralytics, no mosaic', other_loaders.ultralytics, 0., folder),
+                                  ('torchvision', other_loaders.torchvision)):
+        try:
+            loaders[name] = counted(make(images, size, args.batch_size, workers, *settings), lambda batch: batch['img'])
+        except ImportError as error:
+            print('%s: not measured: %s' % (name, error))
+    return loaders
+
+
+def decoding(images, args, mixup):
+    """A function that decodes what ours decodes in EPOCHS epochs, at the same scales, and does nothing else."""
+    sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
+    samples, decoded, real, count = ours.TrainSamples(images, ANCHORS), [], files.ImageFile.pixels, 0
+
+    def noted(image, *args):
+        decoded.append((image, *args))
+        return real(image, *args)
+    files.ImageFile.pixels = noted
+    for epoch in range(EPOCHS):
+        sampler.set_epoch(epoch, mixup)
+        for batch in sampler:
+            samples.stack([samples[spec] for spec in batch])
+            count += len(batch)
+    files.ImageFile.pixels = real
+
+    def run():
+        for call in decoded:
+            real(*call)
+        return count
+    return run
+
+
+def speeds(runs, rounds, clock):
+    """{name: [images a second of `clock` in each round]}, by turns."""
+    found = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = clock()
+            count = run()
+            found[name].append(count / (clock() - start))
+    return found
+
+
+def compared(found, unit):
+    """The medians of `speeds`, and those of ours over each other one's."""
+    table = {'%s: %s' % (unit, name): statistics.median(values) for name, values in found.items()}
+    return dict(table, **{'%s: ours / %s' % (unit, name): statistics.median(
+        mine / other for mine, other in zip(found['ours'], values))
+        for name, values in found.items() if name != 'ours'})
 
 
 def stages(images, args, mixup, kind):
