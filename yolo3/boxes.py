@@ -45,8 +45,9 @@ def iou(first, second):
     """The IoU (..., n, m) of boxes (..., n, 4) and (..., m, 4), corners; a box is xmax - xmin wide."""
     first, second = first[..., :, None, :], second[..., None, :, :]
     corner = np.maximum(first[..., :2], second[..., :2])
-    overlap = (np.minimum(first[..., 2:], second[..., 2:]) - corner).clip(0).prod(-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second)]
+    sides = [np.maximum(np.minimum(first[..., 2:], second[..., 2:]) - corner, 0),
+             first[..., 2:] - first[..., :2], second[..., 2:] - second[..., :2]]
+    overlap, *areas = [side[..., 0] * side[..., 1] for side in sides]  # .clip and .prod take longer
     return overlap / (areas[0] + areas[1] - overlap)
 
 

@@ -29,6 +29,10 @@ CROP_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, -np.inf)
 CROP_TRIALS = 50
 CROP_SCALES = (0.3, 1)
 
+# By the number that GluonCV draws. It means OpenCV's, with Lanczos as number 4: cubic differs from it by 1.3 levels of
+# 255 on photographs, and takes a twelfth of its time.
+INTERPOLATIONS = cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_CUBIC
+
 MOSAIC_MARGIN = 0.2  # share of a mosaic's side: its images meet at least that far from its edges
 
 
@@ -156,27 +160,40 @@ def render(image, label, size, distortion):
     # At a reduced scale the edges of the view are rounded to pixels again; the boxes follow the rounded ones.
     x0, y0, x1, y1 = [round(edge * scale) for edge, scale in
                       ((left, across), (top, down), (left + width, across), (top + height, down))]
-    inside = pixels[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)]
-    if inside.size:
-        if distortion.colour is not None:
-            inside = cv2.transform(inside, distortion.colour)
-        margins = max(-y0, 0), max(y1 - rows, 0), max(-x0, 0), max(x1 - columns, 0)
-        if any(margins):
-            inside = cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=FILL)
+    x, u = _covered(x0, x1, columns, size)
+    y, v = _covered(y0, y1, rows, size)
+    if u[0] < u[1] and v[0] < v[1]:
+        result = pixels[y[0]:y[1], x[0]:x[1]]
+        extent = u[1] - u[0], v[1] - v[0]
         if distortion.interpolation is None:
-            result = resize(inside, size)
+            result = resize(result, size)
         else:
-            result = cv2.resize(inside, (size, size), interpolation=distortion.interpolation)
+            result = cv2.resize(result, extent, interpolation=INTERPOLATIONS[distortion.interpolation])
+        if distortion.colour is not None:
+            result = cv2.transform(result, distortion.colour)
+        if extent != (size, size):
+            result = cv2.copyMakeBorder(result, v[0], size - v[1], u[0], size - u[1], cv2.BORDER_CONSTANT, value=FILL)
+        if distortion.flip:
+            result = cv2.flip(result, 1)
     else:
         result = np.full((size, size, 3), FILL, 'uint8')
 
     label = label.astype(float)
-    corner, extent = np.array([x0 / across, y0 / down] * 2), np.array([(x1 - x0) / across, (y1 - y0) / down] * 2)
-    label[:, :4] = ((label[:, :4] - corner) * (size / extent)).clip(0, size)
+    label[:, 0:4:2] = u[0] + (label[:, 0:4:2] * across - x[0]) * ((u[1] - u[0]) / max(x[1] - x[0], 1))
+    label[:, 1:4:2] = v[0] + (label[:, 1:4:2] * down - y[0]) * ((v[1] - v[0]) / max(y[1] - y[0], 1))
+    label[:, :4] = np.minimum(np.maximum(label[:, :4], 0), size)
     if distortion.flip:
-        result = cv2.flip(result, 1)
         label[:, [0, 2]] = size - label[:, [2, 0]]
     return result, label
+
+
+def _covered(start, end, length, size):
+    """Of an axis `length` pixels long, the part that the view from `start` to `end` shows, and where in the result.
+
+    Both are (first, behind the last) in whole pixels: those of the image, and those of the `size` pixels of the result.
+    """
+    shown = max(start, 0), min(end, length)
+    return shown, tuple(round((edge - start) * size / (end - start)) for edge in shown)
 
 
 def mosaic(samples, size, generator):

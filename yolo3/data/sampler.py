@@ -69,6 +69,8 @@ class TrainSampler:
                 for place in range(number * self.batch_size, (number + 1) * self.batch_size)[self._part]]
 
     def _others(self, place, mosaic):
+        if not mosaic:
+            return ()
         generator = np.random.RandomState([self._seed, 2, place])
         return tuple(generator.randint(self.length, size=3).tolist()) if generator.uniform() < mosaic else ()
 
