@@ -43,12 +43,12 @@ def edges(box, width, height):
 
 def iou(first, second):
     """The IoU (..., n, m) of boxes (..., n, 4) and (..., m, 4), corners; a box is xmax - xmin wide."""
-    first, second = first[..., :, None, :], second[..., None, :, :]
-    corner = np.maximum(first[..., :2], second[..., :2])
-    sides = [np.maximum(np.minimum(first[..., 2:], second[..., 2:]) - corner, 0),
-             first[..., 2:] - first[..., :2], second[..., 2:] - second[..., :2]]
-    overlap, *areas = [side[..., 0] * side[..., 1] for side in sides]  # .clip and .prod take longer
-    return overlap / (areas[0] + areas[1] - overlap)
+    # Coordinate by coordinate: NumPy takes twice as long if the last axis, its innermost loop, is as short as 2.
+    left, top, right, bottom = [first[..., :, None, axis] for axis in range(4)]
+    xmin, ymin, xmax, ymax = [second[..., None, :, axis] for axis in range(4)]
+    overlap = (np.maximum(np.minimum(right, xmax) - np.maximum(left, xmin), 0)
+               * np.maximum(np.minimum(bottom, ymax) - np.maximum(top, ymin), 0))
+    return overlap / ((right - left) * (bottom - top) + (xmax - xmin) * (ymax - ymin) - overlap)
 
 
 def nms(boxes, scores, settings=NMS):

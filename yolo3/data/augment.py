@@ -132,17 +132,18 @@ def draw_crops(generator, boxes, left, top, width, height):
     """
     shape = len(CROP_IOUS), CROP_TRIALS
     scale = generator.uniform(*CROP_SCALES, shape)
-    least, most = np.maximum(0.5, scale ** 2), np.minimum(2, scale ** -2)
+    least, most = np.maximum(0.5, scale * scale), np.minimum(2, 1 / (scale * scale))
     stretch = np.sqrt(least + (most - least) * generator.random(shape))
-    sides = np.stack((width * scale * stretch, height * scale / stretch), -1).astype(int).clip(1)
-    corners = (generator.random(shape + (2,)) * ([width, height] - sides)).astype(int) + [left, top]
-    crops = np.concatenate((corners, sides), -1)
+    crops = np.empty((4,) + shape, int)
+    crops[2:] = np.maximum((width * scale * stretch, height * scale / stretch), 1)
+    crops[0] = left + (generator.random(shape) * (width - crops[2])).astype(int)
+    crops[1] = top + (generator.random(shape) * (height - crops[3])).astype(int)
     if not len(boxes):
-        return [tuple(crops[0, 0].tolist())]
+        return [tuple(crops[:, 0, 0].tolist())]
 
-    least_iou = iou(np.concatenate((corners, corners + sides), -1).reshape(-1, 4), boxes).min(1).reshape(shape)
-    fit = least_iou >= np.array(CROP_IOUS)[:, None]
-    chosen = crops[np.arange(len(crops)), fit.argmax(1)][fit.any(1)]
+    corners = np.concatenate((crops[:2], crops[:2] + crops[2:])).reshape(4, -1).T
+    fit = iou(boxes, corners).min(0).reshape(shape) >= np.array(CROP_IOUS)[:, None]
+    chosen = crops[:, np.arange(len(fit)), fit.argmax(1)].T[fit.any(1)]
     return [(left, top, width, height)] + [tuple(crop) for crop in chosen.tolist()]
 
 

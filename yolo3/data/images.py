@@ -101,13 +101,15 @@ class ImageFile:
 
     def __init__(self, path, annotated=None, content=None, formats=FORMATS):
         self._path, self._formats = path, formats
-        with decoding(path), open_input(path) if content is None else io.BytesIO(content) as file:
-            with opened(path, file, formats) as image:
+        with decoding(path):
+            if content is None:
+                with open_input(path) as file:
+                    content = file.read()
+            with opened(path, io.BytesIO(content), formats) as image:
                 self._opencv = image.format in OPENCV_FORMATS and not image.has_transparency_data
                 tiff = image.format == 'TIFF'
                 stored, upright, self.orientation = _sizes(image)
-            file.seek(0)
-            self._content = file.read()
+        self._content = content
         self.exif_applied = annotated is None or tuple(annotated) != stored or upright == stored
         self.width, self.height = upright if self.exif_applied else stored
         self._turn = self.orientation if self.exif_applied else None
@@ -166,8 +168,9 @@ class Blend:
             reduction *= 2
         first, second = [image.pixels(reduction) for image in self._images]
         height, width = np.maximum(first.shape, second.shape)[:2]
-        first, second = [cv2.copyMakeBorder(image, 0, height - image.shape[0], 0, width - image.shape[1],
-                                            cv2.BORDER_CONSTANT) for image in (first, second)]
+        first, second = [image if image.shape[:2] == (height, width) else cv2.copyMakeBorder(
+            image, 0, height - image.shape[0], 0, width - image.shape[1], cv2.BORDER_CONSTANT)
+            for image in (first, second)]
         # addWeighted rounds to the nearest, GluonCV truncates: -0.5 makes up for it.
         return cv2.addWeighted(first, self._ratio, second, 1 - self._ratio, -0.5)
 

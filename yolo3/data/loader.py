@@ -96,10 +96,12 @@ class TrainSamples:
         """The fields of a Batch but its last, each a list of equal arrays: boxes padded with -1, targets by repetition.
         """
         images, boxes, targets, *rest = zip(*samples)
-        longest, most = max(1, *map(len, boxes)), max(map(len, targets))
-        boxes = [np.pad(box, ((0, longest - len(box)), (0, 0)), constant_values=-1) for box in boxes]
-        targets = [np.pad(rows, ((0, most - len(rows)), (0, 0)), 'edge') for rows in targets]
-        return [images, boxes, targets, *rest]
+        padded = np.full((len(boxes), max(1, *map(len, boxes)), 4), -1, 'float32')
+        for row, box in zip(padded, boxes):
+            row[:len(box)] = box
+        most = np.arange(max(map(len, targets)))
+        targets = [rows[np.minimum(most, len(rows) - 1)] for rows in targets]
+        return [images, padded, targets, *rest]
 
 
 class ValSamples:

@@ -41,9 +41,10 @@ def sparse_targets(boxes, ids, ratios, size, anchors, multi_anchor=1):
     middles = (boxes[:, :2] + extents / 2).astype('float64')
     extents = extents.astype('float64')
     places = middles / size * grid[:, None]
-    cells = places.astype(int).clip(0, grid[:, None] - 1)
+    cells = np.minimum(np.maximum(places.astype(int), 0), grid[:, None] - 1)
     numbers = [starts[stride] for stride in strides] + (cells[:, 1] * grid + cells[:, 0]) * PER_STRIDE + slots
-    rows = np.column_stack((numbers, places - cells, np.log(np.maximum(extents, 1) / anchors),
-                            2 - extents.prod(-1) / size / size, ratios, ids, boxes)).astype('float32')
+    rows = np.empty((len(boxes), 12), 'float32')
+    rows[:, 0], rows[:, 1:3], rows[:, 3:5] = numbers, places - cells, np.log(np.maximum(extents, 1) / anchors)
+    rows[:, 5], rows[:, 6], rows[:, 7], rows[:, 8:] = 2 - extents.prod(-1) / size / size, ratios, ids, boxes
     _, last = np.unique(numbers[::-1], return_index=True)
     return rows[::-1][last]
