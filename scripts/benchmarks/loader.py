@@ -141,7 +141,7 @@ def stages(images, args, mixup, kind):
     sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
     samples = ours.TrainSamples(images, ANCHORS)
     count, start = 0, time.process_time()
-    for epoch_ in range(3):
+    for epoch_ in range(EPOCHS):
         sampler.set_epoch(epoch_, mixup)
         for batch in sampler:
             for field in samples.stack([samples[spec] for spec in batch]):

@@ -10,7 +10,7 @@ def ultralytics(images, size, batch_size, workers, mosaic, folder):
     Its buffer of decoded images is switched off: on a large data set it makes the images of a mosaic those of the last
     mosaics, which is why it is fast.
     """
-    os.environ.setdefault('YOLO_CONFIG_DIR', folder)
+    os.environ.update(YOLO_CONFIG_DIR=folder, YOLO_VERBOSE='False')
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_dataloader, build_yolo_dataset
     write_yolo(images, folder)

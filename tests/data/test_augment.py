@@ -138,6 +138,38 @@ def test_real_images_equal_gluoncvs(stock, data):
     assert reduced > 20 and np.median(apart) < 8, apart
 
 
+def test_interpolations_are_gluoncvs_and_cubic_is_next_to_lanczos():
+    image = cv2.GaussianBlur(noise(60, 90), (0, 0), 1)
+    results = [augment.render(Picture(image), np.zeros((0, 5)), SIZE, augment.Distortion(None, (0, 0, 90, 60), number,
+                                                                                         False))[0]
+               for number in range(5)]
+    expected = [cv2.resize(image, (SIZE, SIZE), interpolation=number) for number in range(5)]
+    for ours, theirs in zip(results[:4], expected):
+        np.testing.assert_array_equal(ours, theirs)
+    apart = [np.abs(ours.astype(int) - expected[cv2.INTER_LANCZOS4]).mean() for ours in results]
+    assert apart[4] == min(apart) < 1
+
+
+@pytest.mark.parametrize('view, shown', [
+    ((-90, -60, 180, 120), (32, 32, 64, 64)),  # the lower right quarter
+    ((-30, 0, 150, 60), (13, 0, 51, 64)),  # 12.8 to 51.2
+    ((45, 0, 90, 120), (0, 0, 32, 32)),
+    ((0, 0, 90, 60), (0, 0, 64, 64)),
+    ((200, 0, 50, 50), (0, 0, 0, 0)), ((-200, -80, 50, 50), (0, 0, 0, 0)), ((0, 60, 90, 60), (0, 0, 0, 0))])
+@pytest.mark.parametrize('flip', [False, True])
+def test_what_a_view_shows_beside_the_image_is_the_fill(view, shown, flip):
+    xmin, ymin, xmax, ymax = shown
+    corners = np.array([[max(view[0], 0), max(view[1], 0), min(view[0] + view[2], 90), min(view[1] + view[3], 60), 0.]])
+    picture, label = augment.render(Picture(np.full((60, 90, 3), 255, 'uint8')), corners[:xmax > xmin], 64,
+                                    augment.Distortion(None, view, 1, flip))
+    expected = np.empty((64, 64, 3), 'uint8')
+    expected[:] = augment.FILL
+    expected[ymin:ymax, xmin:xmax] = 255
+    np.testing.assert_array_equal(picture, expected[:, ::-1] if flip else expected)
+    for box in label[:, :4]:
+        np.testing.assert_allclose(box, [64 - xmax, ymin, 64 - xmin, ymax] if flip else shown)
+
+
 def parameters(view, colour, interpolation, flip, kept, label):
     """Numbers that tell two ways of drawing apart."""
     left, top, width, height = view

@@ -163,6 +163,17 @@ def test_an_image_may_have_more_targets_than_boxes(images):
             assert {tuple(row) for row in mine[:, 8:]} == {tuple(box) for box in corners[corners[:, 0] >= 0]}
 
 
+def test_a_batch_pads_boxes_with_minus_1_and_repeats_the_last_target():
+    counts = 2, 0, 3
+    samples = [(None, np.full((count, 4), 5., 'float32'), np.arange(12. * max(count, 1)).reshape(-1, 12), 1, None)
+               for count in counts]
+    _, boxes, targets, _, _ = TrainSamples.stack(samples)
+    for count, mine, rows in zip(counts, boxes, targets):
+        assert mine.tolist() == [[5] * 4] * count + [[-1] * 4] * (3 - count)
+        assert [row[0] / 12 for row in rows] == [min(number, max(count, 1) - 1) for number in range(3)]
+    assert TrainSamples.stack(samples[1:2])[1].tolist() == [[[-1] * 4]]
+
+
 def test_mosaics_are_a_share_of_the_samples_and_stop(images):
     sampler = TrainSampler(len(images), 4, [64], seed=1, samples_per_epoch=400)
     for mosaic in 0.25, 1, 0:
