@@ -29,7 +29,7 @@ def figures(args):
                                          (0, time.process_time, 'images/s of processor time')):
                 runs = {'ours': epochs_of_ours(images, args, mixup, workers),
                         'stock': counted(stock_pipeline.loader(images, net, args.sizes, args.batch_size, workers,
-                                                               mixup))}
+                                                               mixup), 1)}
                 if not mixup:
                     runs.update(others(images, args, workers, folder))
                 if not workers:
@@ -56,9 +56,9 @@ def epochs_of_ours(images, args, mixup, workers):
     return run
 
 
-def counted(batches, images=lambda batch: batch[0]):
-    """A function that makes an epoch of `batches` and returns how many images it is."""
-    return lambda: sum(len(images(batch)) for batch in batches)
+def counted(batches, epochs, images=lambda batch: batch[0]):
+    """A function that makes some epochs of `batches` and returns how many images they are."""
+    return lambda: sum(len(images(batch)) for _ in range(epochs) for batch in batches)
 
 
 def others(images, args, workers, folder):
@@ -69,7 +69,9 @@ def others(images, args, workers, folder):
                                   ('Ultralytics, no mosaic', other_loaders.ultralytics, 0., folder),
                                   ('torchvision', other_loaders.torchvision)):
         try:
-            loaders[name] = counted(make(images, size, args.batch_size, workers, *settings), lambda batch: batch['img'])
+            batches = make(images, size, args.batch_size, workers, *settings)
+            next(iter(batches))  # starts the worker, as ours has been
+            loaders[name] = counted(batches, 3, lambda batch: batch['img'])
         except ImportError as error:
             print('%s: not measured: %s' % (name, error))
     return loaders
