@@ -6,8 +6,10 @@ then multiply nearly all of that by 0. Here they are computed for the prediction
 import math
 
 from yolo3.mxnet_setup import gluoncv
+from mxnet import autograd
 
 from yolo3.data.targets import COLUMNS
+from yolo3.network import BoundedOutput, bounded_exp
 
 CIOU_WEIGHT = 2.5  # as in PaddleDetection's PP-YOLO: boxes then weigh about as much as with l2l1
 IGNORED_IOU = 0.7  # a prediction that overlaps an object more is not background, even if it is not the object's own
@@ -21,15 +23,55 @@ def set_loss(net, loss):
     `net` then takes the images (B, 3, H, W), and the boxes and targets of a Batch; and, to learn from a teacher, what
     it predicts for them: see Teacher.
     """
-    net._target_generator = _Unchanged(len(net.classes), IGNORED_IOU)
+    net.__class__ = _Losing
+    for output in net.yolo_outputs:
+        output.__class__ = _RawOutput
     net._loss = loss
 
 
-class _Unchanged(gluoncv.model_zoo.yolo.yolo_target.YOLOV3TargetMerger):
-    """In place of GluonCV's: leaves the targets as they are."""
+class _RawOutput(BoundedOutput):
+    """While it records, it gives its raw predictions (B, n, 5 + num_class) in one piece, and their boxes (B, n, 4).
 
-    def hybrid_forward(self, F, *arrays):
-        return list(arrays)
+    GluonCV's cuts them in four and makes scores that no loss takes.
+    """
+
+    def hybrid_forward(self, F, x, anchors, offsets):
+        """As YOLOOutputV3's."""
+        if not autograd.is_recording():
+            return super().hybrid_forward(F, x, anchors, offsets)
+        raw = self.prediction(x)
+        sides = F.stop_gradient(raw.slice_axis(axis=1, begin=0, end=1))
+        offsets = F.slice_like(offsets, sides, axes=(2, 3)).reshape((1, -1, 1, 2))
+        raw = raw.reshape((0, 0, -1)).transpose((0, 2, 1)).reshape((0, -1, self._num_anchors, self._num_pred))
+        centers = F.broadcast_add(F.sigmoid(raw.slice_axis(axis=3, begin=0, end=2)), offsets) * self._stride
+        halves = F.broadcast_mul(bounded_exp(F, raw.slice_axis(axis=3, begin=2, end=4)), anchors) / 2
+        boxes = F.concat(centers - halves, centers + halves, dim=3)
+        return raw.reshape((0, -3, 0)), boxes.reshape((0, -3, 0))
+
+
+class _Losing(gluoncv.model_zoo.yolo.yolo3.YOLOV3):
+    """While it records, it goes straight to the losses.
+
+    GluonCV's repeats maps twice to double them, fits sizes that are equal, and multiplies maps by 0 for their shape.
+    """
+
+    def hybrid_forward(self, F, x, *args):
+        """As YOLOV3's, which needs no sizes that are multiples of 32."""
+        if not autograd.is_recording():
+            return super().hybrid_forward(F, x, *args)
+        routes, outputs = [], []
+        for stage in self.stages:
+            x = stage(x)
+            routes.append(x)
+        for number, (block, output) in enumerate(zip(self.yolo_blocks, self.yolo_outputs)):
+            if number:
+                x = F.UpSampling(self.transitions[number - 1](x), scale=2, sample_type='nearest')
+                x = F.concat(x, routes[-1 - number], dim=1)
+            x, tip = block(x)
+            outputs.append(output(tip))
+        raw, boxes = [F.concat(*parts, dim=1) for parts in zip(*outputs)]
+        centers, scales, objectness, classes = F.split_v2(raw, (2, 4, 5), axis=2)
+        return self._loss(objectness, centers, scales, classes, boxes, *args)
 
 
 class DetectionLoss(gluoncv.loss.YOLOV3Loss):

@@ -8,7 +8,7 @@ from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.mobilenet import get_mobilenet
 from gluoncv.model_zoo.yolo.yolo3 import YOLOOutputV3, get_yolov3
 from mxnet.gluon.contrib.nn import SyncBatchNorm
-from mxnet.gluon.nn import BatchNorm
+from mxnet.gluon.nn import BatchNorm, HybridLambda
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
@@ -39,7 +39,7 @@ def build(network, classes, anchors=ANCHORS, backbone_params='', sync_devices=1)
                             % (backbone_params, network, reason(error)))
     net = wire(network, backbone.features, classes, anchors, norm)
     for output in net.yolo_outputs:
-        output.__class__ = _Output
+        output.__class__ = BoundedOutput
     # From scratch, GluonCV's default (uniform within 0.07, whatever the layer's size) hardly learns: He et al. 2015.
     default = mx.init.Uniform() if backbone_params else mx.init.Xavier('gaussian', 'in', 2)
     for parameter in net.collect_params().values():
@@ -57,7 +57,7 @@ def wire(network, features, classes, anchors, norm):
     return get_yolov3(network, stages, channels, anchors, STRIDES, list(classes), '', **norm)
 
 
-class _Output(YOLOOutputV3):
+class BoundedOutput(YOLOOutputV3):
     """GluonCV's output layer, with box sizes that cannot overflow.
 
     Without an object no loss limits a box's size, so some sizes grow without limit. exp(89) is infinite, and although
@@ -80,7 +80,24 @@ class _BoundedExp:
 
     def exp(self, x):
         """exp(x), with x bounded."""
-        return self._operators.exp(self._operators.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+        return bounded_exp(self._operators, x)
+
+
+def bounded_exp(F, x):
+    """exp(x), with x bounded."""
+    return F.exp(F.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+
+
+def fuse_relu(net):
+    """Have oneDNN compute the batch norms of the backbone of `net` and the ReLU after each at once: on the CPU only.
+
+    The parameters stay the same, and so do their names.
+    """
+    for stage in net.stages:
+        for norm, act in zip(list(stage)[1::3], range(2, len(stage), 3)):
+            if norm.gamma.shape[0] % 32 == 0:  # oneDNN refuses some others
+                norm.fuse_relu = True
+                stage._children[str(act)] = HybridLambda(lambda F, x: x)
 
 
 def set_anchors(net, anchors):
