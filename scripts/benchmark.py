@@ -17,7 +17,8 @@ from yolo3.files import check_output
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer', 'scale'), help='a file of scripts/benchmarks/')
+    add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer', 'scale', 'start'),
+        help='a file of scripts/benchmarks/')
     add('--json', default='', help='write the figures to this file too')
     add('--dataset', default='coco', choices=('voc', 'coco'), help='form of the data set')
     add('--dataset-root', default='', help='folder of the data set; default: ~/.mxnet/datasets/voc or coco')

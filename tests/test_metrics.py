@@ -339,8 +339,8 @@ def test_coco_of_vocs_form_equals_pycocotools(animals):
 
 
 def test_coco_of_vocs_form_ignores_difficult_objects(animals):
-    for label in animals._labels[::3]:
-        label[:, 5] = 1
+    for index in range(0, len(animals), 3):
+        animals._labels[index][:, 5] = 1
 
     def values(with_difficult):
         metric = make_metric('coco', animals)

@@ -13,6 +13,8 @@ ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 1
 STRIDES = [8, 16, 32]
 PER_STRIDE = 3
 
+MOST_SIDE = 2 ** 15 - 1  # pixels of an image; with longer ones the steps of training do not fit into memory
+
 
 class Suppression(NamedTuple):
     """The settings of non-maximum suppression, by default as GluonCV evaluates."""

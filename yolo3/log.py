@@ -72,10 +72,13 @@ def start_log(path='', rank=0):
         logger.addHandler(handler)
 
 
-def bar(total, description, unit='img', rank=0):
-    """A progress bar on stderr, at rank 0; if that is no terminal, a line every half minute instead of a moving one."""
+def bar(total, description, unit='img', rank=0, delay=0):
+    """A progress bar on stderr, at rank 0; if that is no terminal, a line every half minute instead of a moving one.
+
+    delay: seconds before it first shows.
+    """
     return tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, leave=False, disable=rank > 0,
-                mininterval=0.5 if sys.stderr.isatty() else 30)
+                delay=delay, mininterval=0.5 if sys.stderr.isatty() else 30)
 
 
 def advancing(bar, batches, processes=1):

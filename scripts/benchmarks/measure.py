@@ -83,3 +83,16 @@ def resident(pid, which='VmRSS'):
     """The resident set of a process, MB (Linux): now, or with 'VmHWM' the largest it ever was."""
     with open('/proc/%s/status' % pid) as file:
         return int(re.search(which + r':\s+(\d+)', file.read()).group(1)) / 1024
+
+
+def private(pid):
+    """The memory that a process has written and shares with none, MB (Linux)."""
+    with open('/proc/%s/smaps_rollup' % pid) as file:
+        return int(re.search(r'Private_Dirty:\s+(\d+)', file.read()).group(1)) / 1024
+
+
+def age():
+    """Seconds since this process was started (Linux)."""
+    with open('/proc/self/stat') as file:
+        started = int(file.read().rsplit(')', 1)[1].split()[19]) / os.sysconf('SC_CLK_TCK')
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started

@@ -74,13 +74,13 @@ class COCOImages(LabelledImages):
         self._category_ids = {number: ids.get(class_key(name), free + number)
                               for number, name in enumerate(self.classes)}
         for split, file in zip(splits, files):
-            for entry in file.images:
+            for entry in self._reading(file.images):
                 with self._leaving_out_bad():
                     # Several files may use the same ids for different images.
                     self._read_image(split, entry, file.boxes.pop(entry.id, []), own_id=len(files) == 1)
             for _ in (box for boxes in file.boxes.values() for box in boxes):
                 self._note('dropped', 'box', 'of images not listed', split + '.json')
-        self._require_boxes()
+        self._finish()
 
     def _read_image(self, split, entry, boxes, own_id):
         """Add the image of an Entry, under the id it has there if `own_id`. Raises BadImage."""
@@ -88,9 +88,8 @@ class COCOImages(LabelledImages):
         if self._is_listed(path, 'id %s in %s.json' % (entry.id, split)):
             return
         size = self._sound(path, entry.size)
-        corners = np.array([box.bbox for box in boxes], float).reshape(-1, 4)
-        corners[:, 2:] = corners[:, :2] + np.maximum(0, corners[:, 2:] - 1)  # both ends are inside the box
-        found = [(box.name, box.flaw, sides) for box, sides in zip(boxes, corners.tolist())]
+        found = [(box.name, box.flaw, [x, y, x + max(0, width - 1), y + max(0, height - 1)])  # both ends are inside
+                 for box in boxes for x, y, width, height in [box.bbox]]
         label = self._usable(path, size, found, 5)
         truth = [[number, box.flaw == CROWD, 0, box.area] + box.bbox for number, box in
                  ((self._numbers.get(class_key(box.name)), box) for box in boxes) if number is not None]
@@ -118,19 +117,14 @@ class COCOImages(LabelledImages):
 
     def _picture(self, split, entry):
         """The path of the image of an Entry."""
-        places = [os.path.join(*entry.url.split('/')[-2:])] if '/' in entry.url else []
-        if entry.name:
-            subset = split.replace('instances_', '', 1)
-            folders = subset, os.path.join('images', subset), 'images', ''
-            places += [os.path.join(folder, entry.name) for folder in folders]
-        for place in places:
+        for place in places(split, entry):
             path = os.path.normpath(os.path.join(self._folder, place))
             if not path.startswith(self._folder + os.sep):
                 raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, self._folder))
             if os.path.isfile(path):
                 return path
         message = 'no image for id %s of %s: looked in %s for %s' % (
-            entry.id, split, self._folder, ', '.join(places) or 'file_name, which is missing')
+            entry.id, split, self._folder, ', '.join(places(split, entry)) or 'file_name, which is missing')
         raise BadImage(entry.name or '(id %s)' % entry.id, message, 'missing')
 
     @property
@@ -148,6 +142,16 @@ class COCOImages(LabelledImages):
 
     def _truth(self, index):
         return self._truths[index]
+
+
+def places(split, entry):
+    """Yield where the image of an Entry may be, seen from the data set's folder."""
+    if '/' in entry.url:
+        yield os.path.join(*entry.url.split('/')[-2:])
+    if entry.name:
+        subset = split.replace('instances_', '', 1)
+        for folder in subset, os.path.join('images', subset), 'images', '':
+            yield os.path.join(folder, entry.name)
 
 
 # ---- Annotation files

@@ -3,6 +3,8 @@
 A program that has imported MXNet gets instances of gluoncv.data.VOCDetection and COCODetection. One that has not, such
 as an exported network's, gets the same images and labels, and neither MXNet nor GluonCV is imported.
 """
+import functools
+import gc
 import glob
 import os
 import sys
@@ -25,6 +27,21 @@ USUAL = {'voc': (VOC_ROOT, ['2007_trainval', '2012_trainval'], ['2007_test']),
          'yolo': ('', ['train'], ['val'])}
 
 
+def uncollected(read):
+    """Let `read` run without Python's garbage collection: it makes millions of objects, and none of them garbage."""
+    @functools.wraps(read)
+    def quickly(*args, **kwargs):
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return read(*args, **kwargs)
+        finally:
+            if collecting:
+                gc.enable()
+    return quickly
+
+
+@uncollected
 def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, on_bad_image=None):
     """The 'voc', 'coco' or 'yolo' data set to train on; the defaults are in USUAL. Raises UserError.
 
@@ -37,6 +54,7 @@ def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, 
                           on_bad_image=on_bad_image, **more)
 
 
+@uncollected
 def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
     """The data set to evaluate on, with all its images; otherwise as `open_train`. Raises UserError."""
     usual_root, _, usual_splits = USUAL[dataset]

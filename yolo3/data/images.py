@@ -10,12 +10,13 @@ from PIL import Image
 from PIL import ImageFile as PILImageFile
 
 from yolo3.cli import UserError
+from yolo3.data.jpeg import HEAD, jpeg_size
+from yolo3.defaults import MOST_SIDE
 from yolo3.files import open_input
 
 # Pillow's names of what is read, by content and whatever the name says. Its other decoders run programs (EPS) or are
 # hardly ever tried on damaged files. An MPO, of two pictures, is opened as a JPEG.
 FORMATS = 'JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF'
-MOST_SIDE = 2 ** 15 - 1  # pixels of an image; with longer ones the steps of training do not fit into memory
 MOST_PIXELS = 2 ** 25  # of two images in one
 EXTENSIONS = ('.jpg', '.jpeg', '.JPG', '.JPEG', '.png', '.PNG', '.bmp', '.BMP', '.tif', '.tiff', '.webp')
 REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -180,8 +181,13 @@ def check_header(path, annotated):
 
     Only the header is read; nothing is decoded. An image that EXIF data turns by a quarter may have either size.
     """
-    with decoding(path), open_input(path) as file, opened(path, file) as image:
-        size, turned = image.size, image.format != 'PNG' and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+    with decoding(path), open_input(path) as file:
+        size, turned = jpeg_size(file.read(HEAD)), False
+        if size is None:
+            file.seek(0)
+            with opened(path, file) as image:
+                size = image.size
+                turned = image.format != 'PNG' and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     if tuple(annotated) != size and not (turned and tuple(annotated) == size[::-1]):
         raise BadImage(path, 'image %s has %d x %d pixels, but %s x %s by its annotation' % (
             (path,) + size + tuple(int(side) if side == int(side) else side for side in annotated)),

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from yolo3 import log
 from yolo3.cli import UserError, shorten
 from yolo3.data.images import BadImage, ImageFile, check_header, displayed_size
+from yolo3.data.packed import Rows, Texts
 
 UNKNOWN_CLASS = 'of other classes'
 MOST = 1e15  # of any number in an annotation: no picture is larger, and products of two are finite
@@ -81,11 +83,13 @@ class LabelledImages:
         boxes: each a class name, a flaw or '', [xmin, ymin, xmax, ymax], and the columns after the class, if any. They
         are clipped to the image of `size` [width, height] pixels. path: the file to name.
         """
-        label = []
+        label, (right, bottom) = [], (size[0] - 1, size[1] - 1)
         for name, flaw, corners, *rest in boxes:
             self._found[name] += 1
             number = self._numbers.get(class_key(name))
-            clipped = [min(max(side, 0), limit - 1) for side, limit in zip(corners, size * 2)]
+            xmin, ymin, xmax, ymax = clipped = corners
+            if not (0 <= xmin < xmax <= right and 0 <= ymin < ymax <= bottom):
+                clipped = [min(max(side, 0), limit) for side, limit in zip(corners, (right, bottom) * 2)]
             if number is None:
                 flaw = UNKNOWN_CLASS
             elif not flaw and clipped[0] >= clipped[2]:
@@ -151,6 +155,19 @@ class LabelledImages:
             raise UserError('; '.join(['no usable box of --classes %s in %s of %s; classes found there: %s' % (
                 ','.join(self.classes), self.name, self._root, found)] + self._account()))
 
+    def _finish(self):
+        """To be called once all images are added. Raises UserError if they are of no use."""
+        self._require_boxes()
+        self._sources.clear()
+        self._paths, self._sizes, self._labels = Texts(self._paths), np.array(self._sizes), Rows(self._labels)
+
+    def _reading(self, entries):
+        """Yield the `entries` of an annotation file, with a progress bar if they take long."""
+        with log.bar(len(entries), 'reading ' + self.name, delay=2) as bar:
+            for entry in entries:
+                yield entry
+                bar.update()
+
     def require_few(self, bad, example):
         """Raise UserError if `bad` images are too many; `example` names one."""
         total = len(self) + len(self._bad)
@@ -199,11 +216,11 @@ class LabelledImages:
 
     def image_file(self, index):
         """The ImageFile of one image, rotated as its boxes need it. Raises BadImage."""
-        return ImageFile(self._paths[index], self._sizes[index])
+        return ImageFile(self._paths[index], self.size(index))
 
     def size(self, index):
         """[width, height] of one image in pixels, as annotated; without an annotated size, as its file says."""
-        return self._sizes[index]
+        return list(self._sizes[index])
 
     def extents(self, size):
         """Width and height of all boxes, (n, 2), in pixels of a `size` x `size` input."""
@@ -264,14 +281,14 @@ class LabelledImages:
 
         Not on the folder, nor on the order and spelling of `classes`, which can be compared for themselves.
         """
-        labels = np.concatenate(self._labels)
+        labels = self._labels.all.copy()
         if (labels[:, 6:] == 1).all():  # as without scores
             labels = labels[:, :6]
         numbers, used = np.unique(labels[:, 4], return_inverse=True)
         keys = [class_key(self.classes[int(number)]) for number in numbers]
         labels[:, 4] = np.argsort(np.argsort(keys))[used]
         names = [os.path.relpath(path, self._root) for path in self._paths]
-        digest = hashlib.sha256(json.dumps([names, list(map(len, self._labels)), sorted(keys)]).encode())
+        digest = hashlib.sha256(json.dumps([names, self._labels.counts.tolist(), sorted(keys)]).encode())
         digest.update(np.array(self._sizes, float).tobytes() + labels.tobytes())
         return digest.hexdigest()[:16]
 
@@ -286,12 +303,11 @@ class LabelledImages:
 
     def summary(self):
         """One line: the splits, their images and boxes, and everything dropped, clipped or skipped."""
-        empty = sum(not len(label) for label in self._labels)
+        empty, labels = int((self._labels.counts == 0).sum()), self._labels.all
         parts = ['%s: %s%s, %s' % (self.name, _count(len(self), 'image'),
                                    ' (%d without objects)' % empty if empty else '',
-                                   _count(sum(map(len, self._labels)), 'box'))]
+                                   _count(len(labels), 'box'))]
         parts += self._account()
-        labels = np.concatenate(self._labels)
         weighed = int((labels[:, 6:] < 1).sum())
         if weighed:
             parts.append('%s with scores below 1, which count in training only' % _count(weighed, 'box'))

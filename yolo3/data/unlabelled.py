@@ -71,11 +71,12 @@ class FolderImages(Unlabelled, VOCImages):
     """All images below a folder."""
 
     def __init__(self, root, classes, on_bad_image=''):
-        super().__init__(root, [], classes, on_bad_image=on_bad_image)
-        for path in filter(is_image, files_below(self._root)):
+        name = os.path.basename(os.path.abspath(os.path.expanduser(root)))
+        super().__init__(root, [name], classes, on_bad_image=on_bad_image)
+
+    def _read_split(self, folder, name, skip):
+        for path in self._reading(list(filter(is_image, files_below(self._root)))):
             with self._leaving_out_bad():
                 self._add_unlabelled(path, self._root)
         if not self._paths:
-            raise UserError('--dataset-root %s: no images there' % root)
-        self.name = os.path.basename(os.path.abspath(self._root))
-        self._require_boxes()
+            raise UserError('--dataset-root %s: no images there' % self._root)

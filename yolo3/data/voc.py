@@ -139,7 +139,7 @@ class VOCImages(LabelledImages):
         skip = 'without objects' if skip_empty else ''
         for split in splits:
             self._read_split(*self._place(split), skip)
-        self._require_boxes()
+        self._finish()
 
     def _place(self, split):
         """The folder that holds ImageSets/ for a split, and its name there."""
@@ -154,7 +154,7 @@ class VOCImages(LabelledImages):
         lines = self._lines(path)
         # Listing the folders once is faster than asking for each of many thousand files.
         annotations, pictures = [self._names(os.path.join(folder, part)) for part in ('Annotations', 'JPEGImages')]
-        for line in lines:
+        for line in self._reading(lines):
             # In VOC's files for a single class -1, 0 or 1 follows the stem; a stem may contain spaces.
             stems = line, re.sub(r'\s+(-1|0|1)$', '', line)
             stem = next((stem for stem in stems if stem + '.xml' in annotations), None)

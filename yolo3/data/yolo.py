@@ -214,10 +214,10 @@ class YOLOImages(LabelledImages):
             if split not in description.splits:
                 raise UserError('%s has no split %s (--train-splits or --val-splits), only: %s' % (
                     path, split, ', '.join(description.splits) or 'none'))
-            for image in split_images(description, split):
+            for image in self._reading(split_images(description, split)):
                 with self._leaving_out_bad():
                     self._read_image(os.path.abspath(image), 'without objects' if skip_empty else '')
-        self._require_boxes()
+        self._finish()
 
     def _require_names(self):
         """Raise UserError unless the data.yaml has class names that can be told apart."""
