@@ -16,7 +16,8 @@ from yolo3.mxnet_setup import mx
 from test_export_onnx import detector, export_onnx, inputs, pictures, raw_heads
 
 import benchmark
-from benchmarks import epoch, infer, measure, scale, training
+from benchmarks import epoch, infer, measure, scale, start, training
+from yolo3.data.datasets import open_train
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -91,3 +92,10 @@ def test_a_process_that_fails_is_not_reported_twice(capfd):
 def test_a_wrong_flag_is_refused(run, flags):
     done = run('scripts/benchmark.py', 'loader', *flags)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and flags[0] in done.stderr
+
+
+def test_the_data_of_the_start_can_be_trained_on(tmp_path):
+    root = start.write(str(tmp_path / 'coco'), 12)
+    images = open_train('coco', root, splits=['train'], on_bad_image='stop')
+    assert len(images) == 12 and images[11][0].shape == (start.HEIGHT, start.WIDTH, 3)
+    assert sum(len(images.label(index)) for index in range(12)) > 50
