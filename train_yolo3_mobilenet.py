@@ -112,8 +112,6 @@ def build_network(args, state):
         if args.objectness_prior:
             network.set_objectness_prior(net, args.objectness_prior)
     set_loss(net, DetectionLoss(len(classes), args.label_smooth, args.box_loss))
-    if args.devices[0].device_type == 'cpu':
-        network.fuse_relu(net)
     net.collect_params().reset_ctx(args.devices)
     net.hybridize()
     return net

@@ -8,7 +8,7 @@ from yolo3.mxnet_setup import mx
 from gluoncv.model_zoo.mobilenet import get_mobilenet
 from gluoncv.model_zoo.yolo.yolo3 import YOLOOutputV3, get_yolov3
 from mxnet.gluon.contrib.nn import SyncBatchNorm
-from mxnet.gluon.nn import BatchNorm, HybridLambda
+from mxnet.gluon.nn import BatchNorm
 
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS, PER_STRIDE, STRIDES
@@ -86,18 +86,6 @@ class _BoundedExp:
 def bounded_exp(F, x):
     """exp(x), with x bounded."""
     return F.exp(F.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT))
-
-
-def fuse_relu(net):
-    """Have oneDNN compute the batch norms of the backbone of `net` and the ReLU after each at once: on the CPU only.
-
-    The parameters stay the same, and so do their names.
-    """
-    for stage in net.stages:
-        for norm, act in zip(list(stage)[1::3], range(2, len(stage), 3)):
-            if norm.gamma.shape[0] % 32 == 0:  # oneDNN refuses some others
-                norm.fuse_relu = True
-                stage._children[str(act)] = HybridLambda(lambda F, x: x)
 
 
 def set_anchors(net, anchors):

@@ -10,7 +10,6 @@ from yolo3.data.loader import start_workers, train_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.distributed.group import ONE_PROCESS
 from yolo3.loss import DetectionLoss, set_loss
-from yolo3.network import fuse_relu
 
 
 def figures(args):
@@ -47,7 +46,6 @@ def our_epochs(args):
     images = dataset(args)
     net, trainer = network_and_trainer(images.classes, args.backbone_params)
     set_loss(net, DetectionLoss(len(images.classes)))
-    fuse_relu(net)
     sampler = TrainSampler(len(images), args.batch_size, args.sizes, seed=1)
     loader = train_loader(images, sampler)
     worker = start_workers(1, loader).processes[0]

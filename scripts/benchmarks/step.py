@@ -37,13 +37,13 @@ def noise(args, num_class=80, boxes=8):
                sparse_targets(label, ids, np.ones(boxes), size, ANCHORS))
 
 
-def some_batch(args, num_class=80):
+def some_batch(args):
     """A batch of noise, as `train_loader` gives it."""
     import numpy as np
     from yolo3.data.loader import Batch, TrainSamples, ndarray
     from yolo3.mxnet_setup import mx
     samples = [(image, label, rows, np.float32(1), np.array([-1, -1], 'int32'))
-               for image, label, _, rows in noise(args, num_class)]
+               for image, label, _, rows in noise(args)]
     return Batch(*[ndarray(field, mx.cpu()) for field in TrainSamples.stack(samples)], samples=None)
 
 
@@ -67,10 +67,8 @@ def our_step(args):
     from yolo3.mxnet_setup import mx
     from yolo3.distributed.group import ONE_PROCESS
     from yolo3.loss import DetectionLoss, set_loss
-    from yolo3.network import fuse_relu
     net, trainer = network_and_trainer(CLASSES['coco'])
     set_loss(net, DetectionLoss(80))
-    fuse_relu(net)
     batch, flags = some_batch(args), training.parse_args([])
     flags.devices = [mx.cpu()]
 
