@@ -113,7 +113,12 @@ def command(code, *flags, limit='', **settings):
     script = 'from yolo3.cli import run, start\nstart(__name__)\n' + code
     line = ' '.join(map(shlex.quote, [sys.executable, *flags, '-c', script]))
     return subprocess.run(['bash', '-c', '%s exec %s' % (limit, line)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=60, env=dict(os.environ, **settings))
+                          timeout=60, env=dict(os.environ, **settings), preexec_fn=heed_interrupts)
+
+
+def heed_interrupts():
+    """As in the foreground: a background job of a shell script, which the tests may be, ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_process_with_too_little_memory_ends_with_one_line():
@@ -155,8 +160,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_once_the_work_begins():
 @pytest.mark.parametrize('delay', [0.3, 0.6, 1])
 def test_ctrl_c_while_a_training_imports_ends_it_quietly(delay):
     with subprocess.Popen([sys.executable, 'train_yolo3_mobilenet.py'], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-                          # A background job of a shell script, which this may be, ignores SIGINT.
-                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) as process:
+                          preexec_fn=heed_interrupts) as process:
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         assert (process.wait(60), process.stderr.read()) == (130, '')
