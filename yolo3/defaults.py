@@ -1,4 +1,4 @@
-"""The values that flags are made of, and much else. Nothing that takes long is imported: --help is not to wait."""
+"""Choices and defaults that the flags and the rest share. It imports nothing slow, so that --help is fast."""
 import os
 from typing import NamedTuple
 

@@ -56,7 +56,7 @@ class _Losing(gluoncv.model_zoo.yolo.yolo3.YOLOV3):
     """
 
     def hybrid_forward(self, F, x, *args):
-        """As YOLOV3's, which needs no sizes that are multiples of 32."""
+        """As YOLOV3's, but the sides of the images x must be multiples of 32."""
         if not autograd.is_recording():
             return super().hybrid_forward(F, x, *args)
         routes, outputs = [], []

@@ -46,7 +46,7 @@ def build(network, classes, anchors=ANCHORS, backbone_params='', sync_devices=1)
         if parameter._data is None:  # not in the backbone's file
             parameter.initialize(default_init=default)
     net(mx.nd.zeros((1, 3, 64, 64)))  # the head's input channels are known only after a forward pass
-    mx.nd.waitall()  # oneDNN also reorders the weights then: whoever reads one meanwhile gets it in disorder
+    mx.nd.waitall()  # oneDNN reorders the weights meanwhile: one that is read too early is scrambled
     return net
 
 

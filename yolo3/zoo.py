@@ -52,7 +52,7 @@ def download(name, remedy):
     if not os.path.exists(os.path.join(folder, file)) and not answers(store):
         raise UserError('cannot reach %s for the weights %s: %s' % (store, name, remedy))
     try:
-        # To stderr goes that it downloads. It sets no timeout itself.
+        # It prints to stdout that it downloads, and sets no timeout.
         with contextlib.redirect_stdout(sys.stderr), \
                 mock.patch.object(requests, 'get', functools.partial(requests.get, timeout=STALL_SECONDS)):
             return model_store.get_model_file(name)
