@@ -17,8 +17,9 @@ from yolo3.files import check_output
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('what', choices=('loader', 'step', 'epoch', 'eval', 'infer', 'scale', 'start'),
-        help='a file of scripts/benchmarks/')
+    add('what', choices=('all', 'loader', 'step', 'epoch', 'eval', 'infer', 'scale', 'start'),
+        help='a file of scripts/benchmarks/; all: the ratios of all of them, beside those of the last release')
+    add('--quick', action='store_true', help='one short round, of the most telling parts: under five minutes for all')
     add('--json', default='', help='write the figures to this file too')
     add('--dataset', default='coco', choices=('voc', 'coco'), help='form of the data set')
     add('--dataset-root', default='', help='folder of the data set; default: ~/.mxnet/datasets/voc or coco')
@@ -38,6 +39,8 @@ def parse_args(argv=None):
     add('--only', default='', help=argparse.SUPPRESS)
     add('--folder', default='', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.quick:
+        args.rounds = 1
     args.json = check_output('--json', args.json, [args.params, args.int8, args.backbone_params, args.dataset_root])
     args.command = [sys.executable, os.path.abspath(__file__), *(sys.argv[1:] if argv is None else argv)]
     return args

@@ -106,6 +106,6 @@ def one_process(args):
         if group.rank:
             args.json = ''  # rank 0 writes the file
         return {'ms a step': step, 'ms without exchange': alone, 'ms of the backend': backend,
-                '% of the backend': 100 * backend / alone,
+                'backend / step without': backend / alone,
                 'MB of gradients a step': sum(parameter.data().size * 4 for parameter in with_backend._params
                                               if parameter.grad_req != 'null') / 1e6}

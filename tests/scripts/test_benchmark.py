@@ -1,6 +1,7 @@
 """benchmark.py: all runtimes run the same network, and the benchmarks of training and scaling run."""
 import argparse
 import importlib.util
+import json
 import os
 import sys
 
@@ -16,7 +17,7 @@ from yolo3.mxnet_setup import mx
 from test_export_onnx import detector, export_onnx, inputs, pictures, raw_heads
 
 import benchmark
-from benchmarks import epoch, infer, measure, scale, start, training
+from benchmarks import all as every, epoch, infer, measure, scale, start, training
 from yolo3.data.datasets import open_train
 
 
@@ -99,3 +100,38 @@ def test_the_data_of_the_start_can_be_trained_on(tmp_path):
     images = open_train('coco', root, splits=['train'], on_bad_image='stop')
     assert len(images) == 12 and images[11][0].shape == (start.HEIGHT, start.WIDTH, 3)
     assert sum(len(images.label(index)) for index in range(12)) > 50
+
+
+def test_the_ratios_of_all_stand_beside_those_of_the_release(tmp_path, monkeypatch):
+    release = tmp_path / 'release.json'
+    release.write_text(json.dumps([{'benchmark': 'step', 'ratio': 'ours / stock', 'now': 2.0}]))
+    monkeypatch.setattr(every, 'RELEASE', str(release))
+    commands = []
+
+    def run(command, **kwargs):
+        commands.append(command)
+        found = {'step': {'images/s: ours': 9.0, 'ours / stock': 3.0}, 'infer': [
+            {'runtime': 'mxnet', 'batch': 8, 'ms': 1.5, 'demo / network': 1.25}]}.get(command[2], {})
+        with open(command[-1], 'w') as file:
+            json.dump(found, file)
+        return argparse.Namespace(returncode=0)
+    monkeypatch.setattr(every.subprocess, 'run', run)
+    args = benchmark.parse_args(['all', '--quick', '--dataset-root', 'data', '--json', str(tmp_path / 'now.json')])
+    assert args.rounds == 1
+    assert every.figures(args) == [
+        {'benchmark': 'step', 'ratio': 'ours / stock', 'now': 3.0, 'release': 2.0, 'moved, %': pytest.approx(50)},
+        {'benchmark': 'infer', 'ratio': 'mxnet, 8: demo / network', 'now': 1.25, 'release': None, 'moved, %': None}]
+    assert [command[2] for command in commands] == list(every.QUICK)
+    assert all(command[3:6] == ['--quick', '--dataset-root', 'data'] for command in commands)
+
+
+def test_the_kept_ratios_of_the_release_can_be_compared():
+    with open(every.RELEASE) as file:
+        assert all(row['now'] > 0 for row in json.load(file))
+
+
+def test_all_ends_as_a_benchmark_that_fails(capfd):
+    args = benchmark.parse_args(['all', '--dataset-root', 'no-such-folder'])
+    with pytest.raises(SystemExit) as end:
+        every.measured(args, 'loader')
+    assert end.value.code == 2 and 'no-such-folder' in capfd.readouterr().err
