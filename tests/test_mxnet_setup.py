@@ -20,6 +20,8 @@ def imported(tmp_path):
     def run(code, env=None, **modules):
         for name in ('cv2', 'mxnet', 'gluoncv', 'numpy'):
             (tmp_path / (name + '.py')).write_text(modules.get(name, STAND_INS.get(name, '')))
+        with open(str(tmp_path / 'mxnet.py'), 'a') as file:
+            file.write('\nfrom unittest import mock\nbase = mock.MagicMock()\n')
         if 'torch' in modules:
             (tmp_path / 'torch.py').write_text(modules['torch'])
         environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
@@ -177,3 +179,28 @@ print(mallinfo().hblks - before)'''
     assert imported(code).stdout == '1\n'
     assert imported('import yolo3.mxnet_setup; ' + code).stdout == '0\n'
     assert imported('import yolo3.mxnet_setup; ' + code, env={'MALLOC_ARENA_TEST': '8'}).stdout == '1\n'
+
+
+# More threads than processors would have all of them sleep between two loops.
+@pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='it counts threads as Linux lists them')
+def test_a_checkpoint_does_not_give_the_main_thread_threads_of_its_own():
+    code = '''if True:
+        import os
+        from yolo3.mxnet_setup import mx
+        net = mx.gluon.nn.Conv2D(256, 3, in_channels=256)
+        net.initialize()
+        net.hybridize()
+        for _ in range(3):
+            with mx.autograd.record():
+                loss = net(mx.nd.ones((4, 256, 20, 20))).sum()
+            loss.backward()
+            mx.nd.waitall()
+        before = len(os.listdir('/proc/self/task'))
+        with mx.autograd.pause():  # oneDNN keeps the weights in a layout of its own
+            net(mx.nd.ones((4, 256, 20, 20))).wait_to_read()
+        net.weight.data().asnumpy()
+        print(before, len(os.listdir('/proc/self/task')))'''
+    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, OMP_NUM_THREADS='2', PYTHONPATH=ROOT),
+                          capture_output=True, text=True, timeout=120, check=True)
+    before, after = done.stdout.split()
+    assert before == after

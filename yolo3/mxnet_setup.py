@@ -43,8 +43,9 @@ try:
             variable(name, processes)
 except UserError as error:
     fail(error)
-# The first large array that MXNet copies in parallel, in a checkpoint say, gives the main thread OpenMP threads of its
-# own. There are then more than processors, so that all of them sleep between two loops: 46 -> 33 images/s from then on.
+# What MXNet does in parallel in the main thread, in a checkpoint say, gives that thread OpenMP threads of its own.
+# There are then more than processors, so all of them sleep between two loops: 46 -> 33 images/s from then on. This
+# setting is for large copies; for oneDNN's, which change the layout, see the end.
 os.environ.setdefault('MXNET_CPU_PARALLEL_SIZE', str(2 ** 31 - 1))
 # Training uses ten input sizes. On a GPU blocks of rounded sizes serve all of them, while MXNet's default pool reuses a
 # block for its exact size only. Not measured: no GPU was available.
@@ -74,4 +75,6 @@ finally:
     if torch is not None:
         sys.modules['torch'] = torch
 
+if hasattr(mx.base._LIB, 'omp_set_num_threads'):
+    mx.base._LIB.omp_set_num_threads(1)  # of this thread: MXNet's own threads set theirs
 cv2.setNumThreads(0)  # the workers share the processors, and OpenCV's threads do not survive their fork
