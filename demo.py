@@ -1,4 +1,6 @@
 """Show what a trained detector finds in pictures, videos, a camera's stream or a web page: weights -> drawn boxes."""
+import contextlib
+import itertools
 import os
 import sys
 
@@ -49,30 +51,41 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
 from tqdm import tqdm
 
 from yolo3 import log
+from yolo3.deploy.video import is_live
 from yolo3.files import make_output_folder
-from yolo3.show.annotate import OutputFolder, annotate_image, annotate_stream, annotate_video
+from yolo3.show.annotate import OutputFolder, annotate_image, annotate_stream, annotate_video, look_at
 from yolo3.show.draw import font_file
 from yolo3.show.finder import choose, detections, open_finder
 from yolo3.show.inputs import expand, is_file, is_video
 from yolo3.show.outputs import Outputs, check_files
 
 
-def annotate_files(paths, detect, folder, extras):
+def annotate_files(paths, detect, folder, extras, threads=1):
     """Annotate the images and videos `paths` in an OutputFolder; extras: see `annotate_image`.
 
-    Returns the records of all and whether a file was unreadable.
+    threads: how many call `detect`. Returns the records of all and whether a file was unreadable.
     """
     records, failed = [], False
-    with log.bar(len(paths), 'demo', 'file') as bar:
+    images = itertools.filterfalse(is_video, paths)
+    with log.bar(len(paths), 'demo', 'file') as bar, contextlib.closing(look_at(images, detect, threads)) as found:
         for path in paths:
-            annotate = annotate_video if is_video(path) else annotate_image
             try:
-                records += annotate(path, detect, folder, extras)
+                if is_video(path):
+                    records += annotate_video(path, detect, folder, extras, threads)
+                else:
+                    records.append(annotate_image(path, next(found), folder, extras))
             except UserError as error:
                 tqdm.write('demo.py: error: %s' % error, file=sys.stderr)
                 failed = True
             bar.update()
     return records, failed
+
+
+def at_once(args, paths):
+    """How many pictures there are to look at side by side: a live one is not to wait for the next."""
+    if args.serve or args.source and is_live(args.source):
+        return 1
+    return sys.maxsize if args.source or any(map(is_video, paths)) else len(paths)
 
 
 def warn_of_missing_fonts(names):
@@ -90,7 +103,7 @@ def main(argv=None):
         raise UserError('no images in %s' % ', '.join(names) if names else 'name the images to look at (see --help)')
     used = list(filter(is_file, paths))
     check_files(args, [args.params, *used])
-    detector = open_finder(args)
+    detector = open_finder(args, at_once(args, paths))
     if args.thresh == 'auto':
         if 'threshold' not in detector.info:
             raise UserError('--thresh auto: %s says none: give a number; eval_yolo3.py prints the best one'
@@ -112,11 +125,11 @@ def main(argv=None):
     make_output_folder('--out-dir', args.out_dir)
     warn_of_missing_fonts(classes.values())
     if args.source:
-        annotate_stream(args.source, detect, args.out_dir)
+        annotate_stream(args.source, detect, args.out_dir, detector.streams)
         return
     outputs = Outputs(args, detector.info['classes'], used)
     folder = OutputFolder(args.out_dir, used, reserved=[args.json, args.csv, args.sheet])
-    records, failed = annotate_files(paths, detect, folder, outputs.extras)
+    records, failed = annotate_files(paths, detect, folder, outputs.extras, detector.streams)
     outputs.write(records)
     print('%d detections in %d images, drawn into %s' % (sum(len(record['detections']) for record in records),
                                                          len(records), args.out_dir), file=sys.stderr)

@@ -115,7 +115,7 @@ def unwrapped(values):
 def main(argv=None):
     args = parse_args(argv)
     log.start_log()
-    detector = open_detector(args, NMS._replace(score_floor=args.nms_score_floor))
+    detector = open_detector(args, NMS._replace(score_floor=args.nms_score_floor), args.batch_size)
     dataset = args.dataset or detector.info['dataset']
     args.metric = args.metric or [metrics.default_metric(dataset)]
     open_images = open_unlabelled if args.no_labels else open_val

@@ -260,6 +260,34 @@ def test_user_errors(params, tmp_path, monkeypatch, arguments, said):
     assert sorted(os.listdir(str(tmp_path))) == ['cells.jpg', 'empty']
 
 
+@pytest.mark.parametrize('threads', [1, 2])
+def test_an_image_that_cannot_be_looked_at_stops_no_other(tmp_path, capsys, threads):
+    paths = [save(tmp_path / 'in' / ('%d.png' % number), picture(number, 80 + number)) for number in range(9)]
+    Path(paths[2]).write_bytes(b'')
+
+    def detect(image):
+        if image.shape[1] == 85:
+            raise UserError('85 is too wide')
+        return [{'class': CLASSES[0], 'score': 0.9, 'box': [1, 2, image.shape[1] - 9, 40]}]
+    (tmp_path / 'out').mkdir()
+    records, failed = demo.annotate_files(paths, detect, OutputFolder(str(tmp_path / 'out'), paths), [], threads)
+    left = [paths[number] for number in (0, 1, 3, 4, 6, 7, 8)]
+    assert failed and [record['file'] for record in records] == left
+    for record in records:
+        assert record['width'] == cv2.imread(record['picture']).shape[1] == record['detections'][0]['box'][2] + 9
+    printed = capsys.readouterr()
+    assert [line.split('\t')[0] for line in printed.out.splitlines()] == left
+    errors = [line for line in lines_of(printed.err) if 'error' in line]
+    assert len(errors) == 2 and '2.png' in errors[0] and '85 is too wide' in errors[1]
+
+
+@pytest.mark.parametrize('flags, paths, count', [
+    ([], ['a.jpg'] * 3, 3), ([], ['a.mp4'], sys.maxsize), (['--source', '0'], [], 1), (['--serve'], [], 1),
+    (['--source', 'rtsp://a/b.mp4'], [], 1), (['--source', __file__], [], sys.maxsize)])
+def test_what_is_live_does_not_wait_for_the_next(flags, paths, count):
+    assert demo.at_once(demo.parse_args(flags), paths) == count
+
+
 def test_no_name_is_used_twice(tmp_path):
     folder = OutputFolder(str(tmp_path), [str(tmp_path / 'a_2.jpg')])
     names = [folder.name(path, '.jpg') for path in ('x/a.bmp', 'y/a.jpg', 'a.b.png', 'z/a.jpg')]

@@ -13,7 +13,7 @@ SMALLEST = 8  # pixels of an input that an object must have to be found
 class Oracle:
     """A detector of white patches, also of their parts, that misses what is small in its input, as a network does."""
 
-    info = {'classes': ['patch']}
+    info, streams = {'classes': ['patch']}, 1
 
     def __init__(self):
         self.seen = []

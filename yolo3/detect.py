@@ -26,6 +26,8 @@ class MXNetDetector:
     info: dict, as `weights.load_detector` returns it. nms: a Suppression of `yolo3.boxes`.
     """
 
+    streams = 1  # MXNet is not safe for threads
+
     def __init__(self, net, info, devices, nms=NMS):
         self.info = info
         self._loaded, self._devices, self._nms = net, devices, nms

@@ -5,7 +5,8 @@ Both kinds (`yolo3.detect.MXNetDetector`, `yolo3.deploy.runtimes.ONNXDetector`) 
     detect(images, size): images, a list of (H, W, 3) uint8 RGB arrays -> for each its (ids (n,), scores (n,),
         boxes (n, 4)), the best score first, boxes as corners in the image's own pixels and clipped to it;
     loaders(images, sizes, batch_size, num_workers): for each input size, pixels, the batches of a data set;
-    evaluate(batches, metric, size): the values of a metric of `yolo3.metrics` over one of these.
+    evaluate(batches, metric, size): the values of a metric of `yolo3.metrics` over one of these;
+    streams: how many threads may call `detect` at once, each then with its share of the processors.
 An .onnx file needs neither MXNet nor GluonCV.
 """
 import argparse
@@ -52,12 +53,15 @@ def add_detector_flags(parser, default=''):
         help='runtime of an .onnx file; default: %s' % BACKENDS[0])
 
 
-def open_detector(args, nms=NMS):
-    """The detector that the flags of `add_detector_flags` name; nms: its settings. Raises UserError."""
+def open_detector(args, nms=NMS, at_once=1):
+    """The detector that the flags of `add_detector_flags` name; nms: its settings. Raises UserError.
+
+    at_once: how many images there are to look at side by side: that is faster in all, and slower for each of them.
+    """
     # Imports are here as flags need none of them, and an .onnx file needs no MXNet.
     if is_exported(args.params):
         from yolo3.deploy.runtimes import ONNXDetector
-        detector = ONNXDetector(args.params, args.backend, args.gpus, nms)
+        detector = ONNXDetector(args.params, args.backend, args.gpus, nms, at_once)
         require_given(detector.info, args.params, args.network, comma_list(args.classes))
         if detector.runs_on:
             print('%s runs on %s' % (args.params, detector.runs_on), file=sys.stderr)

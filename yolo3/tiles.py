@@ -19,7 +19,7 @@ class Tiled:
     """
 
     def __init__(self, detector, thresh):
-        self.info = detector.info
+        self.info, self.streams = detector.info, detector.streams
         self._detector, self._thresh = detector, thresh
 
     def detect(self, images, size):

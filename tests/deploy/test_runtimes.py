@@ -11,12 +11,14 @@ import pytest
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
+from yolo3.ahead import ahead
 from yolo3.defaults import Suppression
 from yolo3.cli import UserError
 from yolo3.data.anchors import ANCHORS
 from yolo3.data.datasets import open_val
 from yolo3.deploy import runtimes
 from yolo3.detect import MXNetDetector
+from yolo3.metrics import Detections
 from yolo3.mxnet_setup import mx
 from yolo3.weights import load_detector, save_detector
 
@@ -221,6 +223,27 @@ def test_flags_that_do_not_go_together(run, files, script):
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and said in done.stderr
 
 
+@pytest.mark.parametrize('backend', runtimes.BACKENDS)
+@pytest.mark.parametrize('variant', ['plain', 'bytes-nms'])
+def test_images_side_by_side_give_the_same(files, monkeypatch, backend, variant):
+    pytest.importorskip(backend)
+    monkeypatch.setattr(runtimes, 'threads', lambda: 2)
+    images = pictures((96, 96), 9)
+    alone, both = [runtimes.ONNXDetector(files[variant], backend, at_once=count) for count in (1, 2)]
+    assert (alone.streams, both.streams) == (1, 2)
+    true = alone.detect(images, 96)
+    originals = [(number, 96, 96) for number in range(9)]
+    seen = Detections(None)
+    both.evaluate([(images[:4], originals[:4]), (images[4:], originals[4:])], seen, 96)
+    assert [index for index, *_ in seen.detections] == list(range(9))
+    threaded = ahead(lambda image: both.detect([image], 96)[0], images, 2)
+    for expected, (_, *evaluated), detected in zip(true, seen.detections, threaded):
+        assert len(expected[0]) > 3
+        for part, *others in zip(expected, evaluated, detected):
+            for other in others:
+                np.testing.assert_allclose(other, part, atol=1e-4)
+
+
 @pytest.mark.parametrize('gpus', [None, '0'])
 def test_a_gpu_that_does_not_start(files, gpus, monkeypatch):
     import onnxruntime
@@ -229,7 +252,8 @@ def test_a_gpu_that_does_not_start(files, gpus, monkeypatch):
     monkeypatch.setattr(runtimes, 'gpus_found', lambda: [(9, 0)])
     with pytest.warns(UserWarning, match='CUDAExecutionProvider'):  # ONNX Runtime's: this one has no CUDA
         if gpus is None:
-            assert runtimes.ONNXDetector(files['plain'], gpus=gpus).runs_on == "ONNX Runtime's CPUExecutionProvider"
+            detector = runtimes.ONNXDetector(files['plain'], gpus=gpus, at_once=99)
+            assert (detector.runs_on, detector.streams) == ("ONNX Runtime's CPUExecutionProvider", 1)
         else:
             with pytest.raises(UserError, match='--gpus 0: ONNX Runtime could not start CUDAExecutionProvider'):
                 runtimes.ONNXDetector(files['plain'], gpus=gpus)

@@ -26,11 +26,11 @@ def flags(*argv):
     (('--max-detections', '300', '--nms-thresh', '1', '--tiles'), Suppression(thresh=1, kept=300, topk=1200))])
 def test_settings_of_nms(monkeypatch, argv, settings):
     class Detector:
-        info = {'classes': CLASSES}
+        info, streams = {'classes': CLASSES}, 2
     opened = []
-    monkeypatch.setattr(finder, 'open_detector', lambda args, nms: opened.append(nms) or Detector())
-    detector = finder.open_finder(flags(*argv))
-    assert opened == [settings] and isinstance(detector, Tiled) == ('--tiles' in argv)
+    monkeypatch.setattr(finder, 'open_detector', lambda args, *settings: opened.append(settings) or Detector())
+    detector = finder.open_finder(flags(*argv), 9)
+    assert opened == [(settings, 9)] and detector.streams == 2 and isinstance(detector, Tiled) == ('--tiles' in argv)
     assert detector.info['classes'] == CLASSES
 
 

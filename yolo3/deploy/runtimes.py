@@ -2,10 +2,12 @@
 import collections
 import concurrent.futures
 import json
+import queue
 import sys
 
 import numpy as np
 
+from yolo3.ahead import ahead
 from yolo3.boxes import nms, resize, to_original
 from yolo3.cli import UserError
 from yolo3.data.datasets import val_sample_or_black
@@ -27,17 +29,20 @@ OUTPUTS = ['boxes', 'scores', 'classes']
 class Exported:
     """A file of scripts/export_onnx.py, open. Raises UserError.
 
-    path: the file. backend: one of BACKENDS, '' the first. gpus: see `accelerators`. `info`: as in `yolo3.detector`.
-    `shapes`: {output: its shape, a list in which only the fixed dimensions are numbers}. `runs_on`: the runtime and its
-    device, for people; '' is the CPU if nothing else was tried.
+    path: the file. backend: one of BACKENDS, '' the first. gpus: see `accelerators`. at_once: see `open_detector`.
+    `info`, `streams`: as in `yolo3.detector`. `shapes`: {output: its shape, a list in which only the fixed dimensions
+    are numbers}. `runs_on`: the runtime and its device, for people; '' is the CPU if nothing else was tried.
     """
 
-    def __init__(self, path, backend='', gpus=''):
+    def __init__(self, path, backend='', gpus='', at_once=1):
         self._path = path
         opener = {'onnxruntime': _onnxruntime, 'openvino': _openvino}[backend or BACKENDS[0]]
         try:
             require_regular(path)
-            self._compute, metadata, input_type, self.shapes, self.runs_on = opener(path, gpus)
+            # All threads on one image wait for each other, and for whatever else the processors do meanwhile.
+            streams = threads() if at_once >= threads() else 1
+            self._compute, metadata, input_type, self.shapes, self.runs_on = opener(path, gpus, streams)
+            self.streams = 1 if self.runs_on else streams
             self.info = facts(metadata)
         except ImportError as error:
             raise UserError('%s: Python has no module %s here: pip install -r requirements/deploy.txt'
@@ -71,12 +76,13 @@ class Exported:
 class ONNXDetector:
     """The detector in a file of scripts/export_onnx.py, behind the interface of `yolo3.detector`.
 
-    path, backend, gpus, `runs_on`: see Exported. settings: a Suppression of `yolo3.boxes`. Raises UserError.
+    path, backend, gpus, at_once, `runs_on`: see Exported. settings: a Suppression of `yolo3.boxes`. Raises UserError.
     """
 
-    def __init__(self, path, backend='', gpus='', settings=NMS):
-        self._file = Exported(path, backend, gpus)
+    def __init__(self, path, backend='', gpus='', settings=NMS, at_once=1):
+        self._file = Exported(path, backend, gpus, at_once)
         self.info, self.prepare, self.runs_on = self._file.info, self._file.prepare, self._file.runs_on
+        self.streams = self._file.streams
         shapes = self._file.shapes
         if not shapes.keys() >= set(OUTPUTS):
             raise UserError('%s has raw outputs only: export it without --heads' % path)
@@ -104,7 +110,13 @@ class ONNXDetector:
         return measure(metric, ((int(index), ids, scores, to_original(boxes, size, width, height))
                                 for images, originals in batches
                                 for (index, width, height), (ids, scores, boxes) in zip(originals,
-                                                                                        self.forward(images))))
+                                                                                        self._side_by_side(images))))
+
+    def _side_by_side(self, images):
+        """As `forward`: with several streams one image at a time in each, else all at once."""
+        if self.streams == 1:
+            return self.forward(images)
+        return ahead(lambda image: self.forward(image[None])[0], images, self.streams)
 
     def forward(self, images):
         """(ids (n,), scores (n,), boxes (n, 4)) of each of `images`, (B, H, W, 3) uint8 RGB, sides multiples of 32.
@@ -143,14 +155,17 @@ def facts(metadata):
     return checked(found, 'mean', 'std')
 
 
-def _onnxruntime(path, gpus):
-    """What the file holds: a function of the input and the names of outputs, which gives these; a function of a
-    metadata key; the type of the input; the `shapes` and `runs_on` of Exported."""
+def _onnxruntime(path, gpus, streams):
+    """What the file holds: a function of the input and the names of outputs, which gives these and which so many
+    threads may call; a function of a metadata key; the type of the input; the `shapes` and `runs_on` of Exported.
+
+    On a CPU the `streams` share the threads.
+    """
     import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     chosen = accelerators.providers(gpus, onnxruntime.get_available_providers(), len(gpus_found()))
+    options.intra_op_num_threads = threads() // (streams if len(chosen) == 1 else 1)
     if len(chosen) > 1 and hasattr(onnxruntime, 'preload_dlls'):
         onnxruntime.preload_dlls()  # CUDA from its packages on PyPI
     session = onnxruntime.InferenceSession(path, options, providers=chosen)
@@ -165,7 +180,7 @@ def _onnxruntime(path, gpus):
             "ONNX Runtime's " + provider if len(chosen) > 1 else '')
 
 
-def _openvino(path, gpus):
+def _openvino(path, gpus, streams):
     """As `_onnxruntime`."""
     import openvino
     core = openvino.Core()
@@ -175,12 +190,21 @@ def _openvino(path, gpus):
     settings = {'INFERENCE_PRECISION_HINT': 'f32'}
     if not device.startswith('GPU'):  # which does not know it
         settings['INFERENCE_NUM_THREADS'] = threads()
+    if device == 'CPU':
+        settings['NUM_STREAMS'] = streams
     compiled = core.compile_model(model, device, settings)
     devices = dict.fromkeys([device] + compiled.get_property('EXECUTION_DEVICES'))
+    requests = queue.SimpleQueue()
+    for _ in range(streams):
+        requests.put(compiled.create_infer_request())
 
     def run(images, names):
-        results = compiled({'images': images})
-        return [results[name] for name in names]
+        request = requests.get()
+        try:
+            results = request.infer({'images': images})
+            return [results[name] for name in names]
+        finally:
+            requests.put(request)
     return (run, lambda key: model.get_rt_info(['framework', key]).astype(str),
             model.input('images').element_type.get_type_name(),
             {name: [side.get_length() if side.is_static else None for side in output.partial_shape]

@@ -1,6 +1,7 @@
 """Frames of a camera, a stream or a video file, which a thread reads ahead; and the window or video that shows them."""
 import collections
 import contextlib
+import os
 import queue
 import re
 import subprocess
@@ -20,6 +21,11 @@ AVERAGED = 30  # frames that the frame rate is a mean over
 def is_camera(source):
     """Whether --source is a camera's number."""
     return re.fullmatch('[0-9]{1,4}', source) is not None
+
+
+def is_live(source):
+    """Whether --source is a camera or a stream, as opposed to a file."""
+    return is_camera(source) or not os.path.exists(source)
 
 
 def open_source(source):

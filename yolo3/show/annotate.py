@@ -11,6 +11,7 @@ import cv2
 from tqdm import tqdm
 
 from yolo3 import log
+from yolo3.ahead import ahead
 from yolo3.atomic import replacing
 from yolo3.cli import UserError
 from yolo3.data.images import ImageFile
@@ -51,14 +52,41 @@ class OutputFolder:
         return not os.path.lexists(path) or self._replaces and stat.S_ISREG(os.lstat(path).st_mode)
 
 
-def annotate_image(path, detect, folder, extras=()):
-    """Draw the detections in the image `path`, a file or as `yolo3.show.inputs` has it, into the OutputFolder `folder`.
+def look_at(paths, detect, threads):
+    """Yield (pixels, detections) of each of the images `paths`, files or as `yolo3.show.inputs` has them.
 
-    extras: functions to call with the image and its record. Returns a list of this record: {'file', 'width', 'height',
-    'picture', 'detections'}. Raises UserError.
+    One that cannot be read, or looked at, has a UserError instead. threads: how many call `detect`.
     """
-    image = ImageFile(path, content=content(path)).pixels()
-    detections = detect(image)
+    def read(path):
+        return ImageFile(path, content=content(path)).pixels()
+    images = ahead(attempt(read), paths)
+    return ahead(attempt(lambda image: (image, detect(image))), images, threads)
+
+
+def attempt(function):
+    """A `function` of one argument that returns a UserError instead of raising it, and for one returns it."""
+    def call(argument):
+        try:
+            return argument if isinstance(argument, UserError) else function(argument)
+        except UserError as error:
+            return error
+    return call
+
+
+def looked(frames, detect, threads):
+    """Yield each of `frames` with its detections, which so many threads find."""
+    return ahead(lambda frame: (frame, detect(frame)), frames, threads)
+
+
+def annotate_image(path, found, folder, extras=()):
+    """Draw the image `path`, of which `look_at` has `found` this, into the OutputFolder `folder`.
+
+    extras: functions to call with the image and its record. Returns this record: {'file', 'width', 'height', 'picture',
+    'detections'}. Raises UserError.
+    """
+    if isinstance(found, UserError):
+        raise found
+    image, detections = found
     name = file_name(path)
     extension = os.path.splitext(name)[1]
     target = folder.name(name, extension if extension.lower() in IMAGE_EXTENSIONS else '.jpg')
@@ -69,11 +97,14 @@ def annotate_image(path, detect, folder, extras=()):
               'detections': detections}
     for extra in extras:
         extra(image, record)
-    return [record]
+    return record
 
 
-def annotate_video(path, detect, folder, extras=()):
-    """As `annotate_image` for a video file, without its sound: the same frame rate, and a record for each frame."""
+def annotate_video(path, detect, folder, extras=(), threads=1):
+    """Draw the detections in a video file, without its sound: the same frame rate, and a record for each frame.
+
+    threads: how many call `detect`. The rest as in `annotate_image`. Raises UserError.
+    """
     try:
         require_regular(path)
     except OSError as error:
@@ -83,12 +114,12 @@ def annotate_video(path, detect, folder, extras=()):
     records, writer = [], None
     try:
         with log.bar(max(0, count) or None, os.path.basename(path), 'frame') as bar, \
-                contextlib.closing(video.frames(capture)) as frames:
-            for number, frame in enumerate(frames):
+                contextlib.closing(video.frames(capture)) as frames, \
+                contextlib.closing(looked(frames, detect, threads)) as found:
+            for number, (frame, detections) in enumerate(found):
                 height, width = frame.shape[:2]
                 if not writer:
                     writer, target = open_writer(path, folder, rate if rate > 0 else USUAL_RATE, (width, height))
-                detections = detect(frame)
                 writer.write(annotated(frame, detections))
                 print_detections('%s:%d' % (path, number), detections)
                 records.append({'file': path, 'frame': number, 'width': width, 'height': height, 'picture': target,
@@ -110,27 +141,28 @@ def item_name(record):
     return base + ('_%d' % record['frame'] if 'frame' in record else '') + extension
 
 
-def annotate_stream(source, detect, out_dir):
+def annotate_stream(source, detect, out_dir, threads=1):
     """Draw the detections and the frame rate on the frames of --source as they come.
 
-    They go into a window or, if this machine has none, into a video in `out_dir`. Raises UserError.
+    They go into a window or, if this machine has none, into a video in `out_dir`. threads: how many call `detect` on
+    a file's frames. Raises UserError.
     """
     capture = video.open_source(source)
-    is_file = os.path.exists(source) and not video.is_camera(source)
+    is_file = not video.is_live(source)
     name = source if is_file else 'live'  # an address may contain a password
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if 0 < rate < 1000 else USUAL_RATE  # some cameras do not know theirs
     measured, screen, has_window = video.FrameRate(), None, video.has_window()
     try:
-        with contextlib.closing(video.frames(capture, newest=not is_file)) as frames:
-            for number, frame in enumerate(frames):
+        with contextlib.closing(video.frames(capture, newest=not is_file)) as frames, \
+                contextlib.closing(looked(frames, detect, threads if is_file else 0)) as found:
+            for number, (frame, detections) in enumerate(found):
                 if not screen and has_window:
                     screen = video.Window(name, rate if is_file else 0)
                 elif not screen:
                     writer, target = open_writer(name, OutputFolder(out_dir, [source]), rate, frame.shape[1::-1])
                     screen = video.Recording(writer, rate, timed=not is_file)
                     print('no display here: writing to %s' % target, file=sys.stderr)
-                detections = detect(frame)
                 print_detections('%s:%d' % (name, number), detections)
                 drawn = annotated(frame, detections)
                 video.write_rate(drawn, measured.tick())
