@@ -17,7 +17,7 @@ from yolo3.files import check_output
 def parse_args(argv=None):
     parser = ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add('what', choices=('all', 'loader', 'step', 'epoch', 'eval', 'infer', 'scale', 'start'),
+    add('what', choices=('all', 'loader', 'step', 'epoch', 'eval', 'infer', 'runtimes', 'scale', 'start'),
         help='a file of scripts/benchmarks/; all: the ratios of all of them, beside those of the last release')
     add('--quick', action='store_true', help='one short round, of the most telling parts: under five minutes for all')
     add('--json', default='', help='write the figures to this file too')
@@ -28,13 +28,13 @@ def parse_args(argv=None):
     add('--val-splits', default='', help='as in training (eval)')
     add('--backbone-params', default='', help="ImageNet weights in GluonCV's form (epoch); default: random weights")
     add('--batch-size', type=positive, default=8, help='scale: of all processes together')
-    add('--data-shape', type=input_size, default=416, help='input size of step, eval and scale, pixels')
+    add('--data-shape', type=input_size, default=416, help='input size of step, eval, infer and scale, pixels')
     add('--min-shape', type=input_size, default=320, help='smallest input size of loader and epoch, pixels')
     add('--max-shape', type=input_size, default=608, help='largest input size of loader and epoch, pixels')
     add('--rounds', type=positive, default=3, help='how often each is measured, by turns; the median counts')
     add('--epochs', type=positive, default=1, help='epochs in each round of ours (epoch)')
-    add('--params', default='', help='.params file to run (eval, infer); infer without it: random weights for COCO')
-    add('--int8', default='', metavar='FILE', help='its INT8 file by quantize_onnx.py (infer); default: without INT8')
+    add('--params', default='', help='.params file to run (eval); infer and runtimes without it: random weights')
+    add('--int8', default='', metavar='FILE', help='its INT8 file by quantize_onnx.py, for infer and runtimes')
     # For the processes that the benchmarks start: measure one alone, with the files in this folder.
     add('--only', default='', help=argparse.SUPPRESS)
     add('--folder', default='', help=argparse.SUPPRESS)

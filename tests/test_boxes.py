@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from yolo3.boxes import iou, nms, resize, suppress, to_original
+from yolo3.boxes import highest, iou, nms, resize, suppress, to_original
 from yolo3.defaults import NMS, Suppression
 from yolo3.mxnet_setup import mx
 from gluoncv.data.transforms.image import imresize
@@ -31,6 +31,13 @@ def test_iou_equals_gluoncv():
     one_by_one = iou(first[:20, None], second[:, None])
     np.testing.assert_array_equal(one_by_one[:, 0, 0], iou(first, second).diagonal())
     assert iou(first[:0], second).shape == (0, 20)
+
+
+@pytest.mark.parametrize('count', [1, 5, 199, 200, 400])
+def test_the_highest_scores_are_those_of_a_stable_sort(count):
+    scores = (np.random.RandomState(0).randint(0, 9, 200) / 9).astype('float32')  # many are equal
+    np.testing.assert_array_equal(highest(scores, count), np.argsort(-scores, kind='stable')[:count])
+    assert highest(scores[:0], count).shape == (0,)
 
 
 @pytest.mark.parametrize('seed, settings', [

@@ -56,8 +56,19 @@ def nms(boxes, scores, settings=NMS):
 
     Returns as `suppress`.
     """
-    numbers, ids = np.nonzero(scores > settings.score_floor)
-    return suppress(ids, scores[numbers, ids], boxes[numbers], settings)
+    places = np.flatnonzero(scores > settings.score_floor)  # np.nonzero of two dimensions takes four times as long
+    chosen = scores.ravel()[places]
+    best = highest(chosen, settings.topk)
+    numbers, ids = np.divmod(places[best], scores.shape[1])
+    return suppress(ids, chosen[best], boxes[numbers], settings)
+
+
+def highest(scores, count):
+    """Where the `count` highest of the `scores` (N,) are, falling; of equal ones the first."""
+    if len(scores) > count:  # sort no more than needed
+        places = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+        return places[np.argsort(-scores[places], kind='stable')][:count]
+    return np.argsort(-scores, kind='stable')
 
 
 def suppress(ids, scores, boxes, settings):
@@ -65,7 +76,7 @@ def suppress(ids, scores, boxes, settings):
 
     Returns (ids (n,), scores (n,), boxes (n, 4)), the best score first.
     """
-    best = np.argsort(-scores, kind='stable')[:settings.topk]
+    best = highest(scores, settings.topk)
     ids, scores, boxes = ids[best], scores[best], boxes[best]
     corners_and_sides = np.hstack((boxes[:, :2], boxes[:, 2:] - boxes[:, :2])).astype(float)
     kept = []

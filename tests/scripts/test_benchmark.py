@@ -17,8 +17,9 @@ from yolo3.mxnet_setup import mx
 from test_export_onnx import detector, export_onnx, inputs, pictures, raw_heads
 
 import benchmark
-from benchmarks import all as every, epoch, infer, measure, scale, start, training
+from benchmarks import all as every, epoch, infer, measure, runtimes as networks, scale, start, training
 from yolo3.data.datasets import open_train
+from yolo3.weights import save_detector
 
 
 def test_each_runtime_runs_the_same_network(tmp_path):
@@ -26,17 +27,39 @@ def test_each_runtime_runs_the_same_network(tmp_path):
     pytest.importorskip('openvino')
     net, info = detector()
     args = argparse.Namespace(int8='')
-    assert set(infer.write_files(args, net, info, str(tmp_path))) == {
+    assert set(networks.write_files(args, net, info, str(tmp_path))) == {
         'mxnet, stock', 'mxnet, ours', 'onnxruntime', 'openvino float32', 'openvino'}
     x = inputs(pictures((96, 96)))
     expected = raw_heads(net, x)
-    for name, forward in (('onnxruntime', infer.onnxruntime_forward),
-                          ('openvino float32', infer.openvino_forward)):
+    for name, forward in (('onnxruntime', networks.onnxruntime_forward),
+                          ('openvino float32', networks.openvino_forward)):
         found = forward(argparse.Namespace(only=name, folder=str(tmp_path)))(x.asnumpy())()
         for number, true in enumerate(expected):
             np.testing.assert_allclose(found[number], true, atol=1e-3)
-    infer.mxnet_forward(argparse.Namespace(only='mxnet, ours', folder=str(tmp_path)))(x.asnumpy())()
+    networks.mxnet_forward(argparse.Namespace(only='mxnet, ours', folder=str(tmp_path)))(x.asnumpy())()
     mx.nd.waitall()
+
+
+@pytest.mark.parametrize('name', ['MXNet', 'ONNX Runtime', 'OpenVINO'])
+def test_demo_video_and_evaluation_are_measured(tmp_path, monkeypatch, name):
+    if not importlib.util.find_spec(infer.RUNS[name]):
+        pytest.skip('no module ' + infer.RUNS[name])
+    monkeypatch.setattr(infer, 'PICTURES', 6)
+    net, info = detector()
+    save_detector(net, str(tmp_path / 'some.params'), **info)
+    args = benchmark.parse_args(['infer', '--params', str(tmp_path / 'some.params'), '--data-shape', '64', '--only',
+                                 name, '--folder', str(tmp_path)])
+    infer.write_files(args, str(tmp_path))
+    found = infer.figures(args)
+    assert len(found) >= 5 and all(value > 0 for value in found.values())
+    assert {'0.jpg', 'clip_2.mp4'} <= set(os.listdir(str(tmp_path)))  # drawn
+
+
+def test_a_runtime_that_is_not_here_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name == 'mxnet')
+    args = argparse.Namespace(int8='')
+    assert [name for name in infer.RUNS if infer.is_here(name, args)] == ['MXNet']
+    assert 'left out: OpenVINO, which needs the module openvino' in capsys.readouterr().err
 
 
 def test_an_int8_file_of_another_network_is_refused(tmp_path):
@@ -45,7 +68,7 @@ def test_an_int8_file_of_another_network_is_refused(tmp_path):
     os.mkfifo(str(tmp_path / 'fifo.onnx'))
     for name in 'other.onnx', 'gone.onnx', 'fifo.onnx':
         with pytest.raises(UserError, match=name):
-            infer.write_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
+            networks.write_files(argparse.Namespace(int8=str(tmp_path / name)), net, info, str(tmp_path))
 
 
 def test_the_table_has_a_line_a_row(capsys):

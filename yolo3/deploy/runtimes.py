@@ -24,6 +24,7 @@ from yolo3.system import threads
 sys.modules.setdefault('openvino_telemetry', None)
 
 OUTPUTS = ['boxes', 'scores', 'classes']
+PRECISION = 'f32'  # OpenVINO's
 
 
 class Exported:
@@ -126,11 +127,11 @@ class ONNXDetector:
         inputs = self.prepare(images)
         if self._nms_inside:  # which takes one image
             return [(classes, scores, boxes) for boxes, scores, classes in
-                    (self._run(inputs[number:number + 1]) for number in range(len(inputs)))]
-        boxes, scores, _ = self._run(inputs)
+                    (self.run(inputs[number:number + 1]) for number in range(len(inputs)))]
+        boxes, scores, _ = self.run(inputs)
         return [nms(*image, self._settings) for image in zip(boxes, scores)]
 
-    def _run(self, inputs):
+    def run(self, inputs):
         """The file's boxes, scores and classes for `inputs`. Raises UserError if it cannot compute them."""
         outputs = self._file.run(inputs, OUTPUTS)
         if outputs[2].max(initial=0) >= len(self.info['classes']):
@@ -187,7 +188,7 @@ def _openvino(path, gpus, streams):
     model = core.read_model(path)
     device = accelerators.openvino_device(gpus, core.available_devices)
     # By default it computes in bfloat16 if the processor can, a GPU in float16, and finds other boxes than elsewhere.
-    settings = {'INFERENCE_PRECISION_HINT': 'f32'}
+    settings = {'INFERENCE_PRECISION_HINT': PRECISION}
     if not device.startswith('GPU'):  # which does not know it
         settings['INFERENCE_NUM_THREADS'] = threads()
     if device == 'CPU':
