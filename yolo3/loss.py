@@ -70,8 +70,7 @@ class _Losing(gluoncv.model_zoo.yolo.yolo3.YOLOV3):
             x, tip = block(x)
             outputs.append(output(tip))
         raw, boxes = [F.concat(*parts, dim=1) for parts in zip(*outputs)]
-        centers, scales, objectness, classes = F.split_v2(raw, (2, 4, 5), axis=2)
-        return self._loss(objectness, centers, scales, classes, boxes, *args)
+        return self._loss(raw, boxes, *args)
 
 
 class DetectionLoss(gluoncv.loss.YOLOV3Loss):
@@ -89,22 +88,24 @@ class DetectionLoss(gluoncv.loss.YOLOV3Loss):
         self._num_class = num_class
         self._smoothing = min(1 / num_class, MOST_SMOOTHING) if label_smooth else 0
 
-    def hybrid_forward(self, F, objectness, centers, scales, classes, found, boxes, targets, *taught):
-        """What GluonCV's network gives: objectness (B, N, 1), centers and scales (B, N, 2) and classes
-        (B, N, num_class), before sigmoid and exp; found (B, N, 4), the boxes that follow. boxes, targets: see Batch.
-        taught: nothing, or what a Teacher predicts; each loss then has its term of `distillation` added.
+    def hybrid_forward(self, F, raw, found, boxes, targets, *taught):
+        """raw (B, N, 5 + num_class): the network's predictions, in a Teacher's form; found (B, N, 4): their boxes.
+
+        boxes, targets: see Batch. taught: nothing, or what a Teacher predicts; each loss then has its term of
+        `distillation` added.
         """
         numbers, true_centers, true_scales, weights, ratios, ids, true_boxes = [
             targets.slice_axis(axis=2, begin=begin, end=end) for begin, end in COLUMNS]
         # Rows that are repeated to pad the array count once in all.
         share = ratios / F.broadcast_equal(numbers, numbers.transpose((0, 2, 1))).sum(axis=2, keepdims=True)
-        objectness = F.cast(objectness, 'float32')  # with --amp it may come in half precision
+        objectness = F.cast(raw.slice_axis(axis=2, begin=4, end=5), 'float32')  # half precision with --amp
         # The number of each image's first prediction, counted over the whole batch.
         firsts = F.contrib.arange_like(objectness).slice_axis(axis=1, begin=0, end=1)
         numbers = F.broadcast_add(numbers, firsts).reshape((0, -1))
 
         def own(predictions):
             return F.cast(F.take(predictions.reshape((-3, 0)), numbers), 'float32')
+        centers, scales, _, classes = parts(own(raw))
         ratio = F.reshape_like(F.contrib.index_copy(F.zeros_like(objectness).reshape((-1, 1)), numbers.reshape((-1,)),
                                                     ratios.reshape((-1, 1))), objectness)
         overlap = self._iou(F.cast(F.stop_gradient(found), 'float32'), boxes).max(axis=2, keepdims=True)
@@ -113,16 +114,21 @@ class DetectionLoss(gluoncv.loss.YOLOV3Loss):
         if self._box_loss == 'ciou':
             center_loss, scale_loss = [CIOU_WEIGHT * term for term in ciou(F, own(found), true_boxes)]
         else:
-            center_loss, scale_loss = cross_entropy(F, own(centers), true_centers), F.abs(own(scales) - true_scales)
+            center_loss, scale_loss = cross_entropy(F, centers, true_centers), F.abs(scales - true_scales)
         losses = (cross_entropy(F, objectness, ratio > 0) * counted,
                   F.broadcast_mul(center_loss, weights * share),
                   F.broadcast_mul(scale_loss, weights * share),
-                  F.broadcast_mul(cross_entropy(F, own(classes), labels), share))
+                  F.broadcast_mul(cross_entropy(F, classes, labels), share))
         losses = [loss.sum(axis=(1, 2)) for loss in losses]
         for each in taught:
-            terms = distillation(F, objectness, centers, scales, classes, each)
+            terms = distillation(F, F.cast(raw, 'float32'), each)
             losses = [loss + term.sum(axis=(1, 2)) for loss, term in zip(losses, terms)]
         return losses
+
+
+def parts(raw):
+    """The centres, sizes, objectness and classes of predictions (B, N, 5 + num_class)."""
+    return [raw.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 2), (2, 4), (4, 5), (5, None))]
 
 
 def cross_entropy(F, logits, labels):
@@ -130,10 +136,10 @@ def cross_entropy(F, logits, labels):
     return F.relu(logits) - logits * labels + F.Activation(-F.abs(logits), act_type='softrelu')
 
 
-def distillation(F, objectness, centers, scales, classes, taught):
+def distillation(F, raw, taught):
     """Four losses that teach the predictions what a teacher predicts: as the ground truth's, of every prediction.
 
-    The first five: see DetectionLoss.hybrid_forward; taught (B, N, 5 + num_class): see Teacher. Objectness is to be the
+    raw: see DetectionLoss.hybrid_forward; taught (B, N, 5 + num_class): see Teacher. Objectness is to be the
     teacher's; all else is weighted by the teacher's objectness, so that its background, nearly all of its predictions,
     teaches only that (Mehta and Ozturk 2018, Object detection at 200 frames per second). They are terms as in
     PaddleDetection's DistillYOLOv3Loss, except that objectness there is to be 1 or 0, whichever is nearer to the
@@ -144,10 +150,9 @@ def distillation(F, objectness, centers, scales, classes, taught):
     (PaddleDetection adds 1000 times the mean over each stride: 2.0, 0.5 and 0.1 times the sum for strides 32, 16 and 8
     at 416 pixels, and for classes that divided by their number.)
     """
-    true_centers, true_scales, true_objectness, true_classes = [
-        taught.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 2), (2, 4), (4, 5), (5, None))]
+    centers, scales, objectness, classes = parts(raw)
+    true_centers, true_scales, true_objectness, true_classes = parts(taught)
     weight = F.sigmoid(true_objectness)
-    centers, scales, classes = [F.cast(predictions, 'float32') for predictions in (centers, scales, classes)]
     return (cross_entropy(F, objectness, weight),
             F.broadcast_mul(cross_entropy(F, centers, F.sigmoid(true_centers)), weight),
             F.broadcast_mul(F.abs(scales - true_scales), weight),
