@@ -29,7 +29,7 @@ from yolo3.data.datasets import open_train, open_val
 from yolo3.data.loader import start_workers, train_loader, val_loader
 from yolo3.data.sampler import TrainSampler
 from yolo3.detect import validate
-from yolo3.devices import devices_to_train_on, explain_memory
+from yolo3.devices import devices_to_train_on, explain_memory, mix_precision
 from yolo3.distributed import backends
 from yolo3.ema import Ema
 from yolo3.lock import exclusive
@@ -124,7 +124,7 @@ def build_trainer(args, net, backend):
             parameter.wd_mult = 0.0
     trainer = backend.trainer(net.collect_params(), args.optimizer,
                               {'learning_rate': args.lr, OPTIMIZERS[args.optimizer]: args.momentum, 'wd': args.wd})
-    if args.amp:
+    if args.amp and args.devices[0].device_type == 'gpu':  # bfloat16 has float32's range: no gradient vanishes
         amp.init_trainer(trainer)
     if args.accumulate > 1:
         for parameter in trainer._params:
@@ -154,7 +154,7 @@ def train_step(net, batch, trainer, args, group, teacher=None):
                 totals = [sum(output) for output in outputs]
                 with autograd.pause():  # here, so that reading them does not wait for the backward pass
                     losses += [mx.nd.stack(*output) for output in outputs]
-                if args.amp:
+                if hasattr(trainer, '_amp_loss_scaler'):
                     with amp.scale_loss(totals, trainer) as scaled:
                         autograd.backward(scaled)
                 else:
@@ -173,7 +173,7 @@ def main(argv=None):
             exclusive(args.prefix, group.rank):
         args.devices = devices_to_train_on(args, group)
         if args.amp:
-            amp.init()
+            mix_precision(args.devices[0])
         mx.random.seed(args.seed)
 
         train_set, val_set = open_data(args, group)

@@ -43,6 +43,14 @@ def test_all_processors_count_without_affinity_as_on_macos(monkeypatch):
     assert system.usable_cpus() == 6
 
 
+@pytest.mark.parametrize('cpuinfo, known', [
+    ('processor: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n', True), ('flags: fpu avx512_bf16x avx512f\n', False),
+    ('bugs: avx512_bf16\n', False), ('', False)])
+def test_bfloat16_is_told_by_the_processors_flags(tmp_path, cpuinfo, known):
+    (tmp_path / 'cpuinfo').write_text(cpuinfo)
+    assert system.has_bfloat16(tmp_path / 'cpuinfo') is known
+
+
 @pytest.mark.parametrize('files, available', [
     ({'meminfo': 'MemFree: 1 kB\nMemAvailable:   2000 kB\n'}, 2048000),
     ({'meminfo': 'MemAvailable: 2000 kB\n', 'membership': '0::/a/b\n', 'a/memory.max': '900000\n',

@@ -433,7 +433,6 @@ def test_flags_without_effect_are_said(flags, said, caplog):
     (['--classes', 'dog,cat'], '--classes'),
     (['--train-splits', '2007_nothing'], 'nothing'),
     (['--batch-size', '100'], '--batch-size'),
-    (['--amp'], '--amp'),
     (['--save-prefix', os.path.join(ROOT, 'README.md', 'x')], '--save-prefix'),
     (['--resume', 'nowhere.params'], 'nowhere.params'),
     (['--pretrained', 'nowhere.params'], 'nowhere.params'),

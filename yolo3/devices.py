@@ -2,9 +2,12 @@
 import contextlib
 
 from yolo3.mxnet_setup import mx
+from mxnet.contrib import amp
+from mxnet.contrib.amp.lists.symbol_bf16 import FP32_FUNCS
 
 from yolo3.cli import RunError, UserError
 from yolo3.gpus import driver_version, gpus_found, numbers
+from yolo3.system import has_bfloat16
 
 OLDEST_DRIVER = 11000  # any for CUDA 11 runs what was made for 11.2
 
@@ -54,16 +57,24 @@ def contexts(gpus, local_rank=None):
 def devices_to_train_on(args, group):
     """The contexts that this process trains on by the flags `args`. Raises UserError if they do not suit the flags.
 
-    A part of a batch needs an image for each device of all processes of `group`; mixed precision needs GPUs.
+    A part of a batch needs an image for each device of all processes of `group`; --amp needs fast half precision.
     """
     found = contexts(args.gpus, group.backend.local_rank)
-    if args.amp and found[0].device_type == 'cpu':
-        raise UserError('--amp needs GPUs: leave it out, or give --gpus')
+    if args.amp and found[0].device_type == 'cpu' and not has_bfloat16():
+        raise UserError('--amp needs GPUs, or a processor with bfloat16 (AVX512_BF16): leave it out, or give --gpus')
     count = int(group.sum([len(found)])[0])
     if args.batch_size // args.accumulate < count:
         parts = ' in %d parts (--accumulate)' % args.accumulate if args.accumulate > 1 else ''
         raise UserError('--batch-size %d%s is smaller than the %d devices' % (args.batch_size, parts, count))
     return found
+
+
+def mix_precision(device):
+    """Have networks that are built from now on compute in half precision: float16 on a GPU, bfloat16 on the CPU."""
+    if device.device_type == 'gpu':
+        amp.init()
+    else:  # by its own list, MXNet refuses concat's inputs of two types, and a symbol without inputs
+        amp.init('bfloat16', fp32_ops=[*(set(FP32_FUNCS) - {'_arange'}), 'Concat', 'concat'])
 
 
 @contextlib.contextmanager

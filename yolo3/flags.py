@@ -81,7 +81,7 @@ def parse_args(argv=None):
     # Devices
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
     add('--syncbn', action='store_true', help="share batch norm's statistics over the GPUs")
-    add('--amp', action='store_true', help='mixed precision, on GPUs')
+    add('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs that have it')
     add('--kv-store', default='device', choices=('device', 'nccl', 'dist_sync_device', 'dist_sync'),
         help="how gradients are summed over --gpus; dist_...: over several hosts too, by MXNet's parameter server")
     add('--horovod', action='store_true', help='this is a process of horovodrun; each uses the GPU of its local rank')

@@ -55,6 +55,11 @@ def usable_cpus():
     return max(1, math.ceil(min(affinity, cgroup_quota())))
 
 
+def has_bfloat16(cpuinfo='/proc/cpuinfo'):
+    """Whether the processor multiplies bfloat16 numbers faster than float32."""
+    return bool(re.search(r'^flags\b.*\bavx512_bf16\b', read(cpuinfo), re.M))
+
+
 def threads():
     """How many threads a network takes: as many as OMP_NUM_THREADS says, else this process's share of the processors.
 
