@@ -29,6 +29,7 @@ def parse_args(argv=None):
     add('--backbone-params', default='', help="ImageNet weights in GluonCV's form (epoch); default: random weights")
     add('--batch-size', type=positive, default=8, help='scale: of all processes together')
     add('--data-shape', type=input_size, default=416, help='input size of step, eval, infer and scale, pixels')
+    add('--amp', action='store_true', help='step: in bfloat16, against float32 and PyTorch in bfloat16')
     add('--min-shape', type=input_size, default=320, help='smallest input size of loader and epoch, pixels')
     add('--max-shape', type=input_size, default=608, help='largest input size of loader and epoch, pixels')
     add('--rounds', type=positive, default=3, help='how often each is measured, by turns; the median counts')

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 QUICK = 'step', 'loader', 'infer', 'start'
-ALL = *QUICK, 'epoch', 'eval', 'scale'
+ALL = *QUICK, 'runtimes', 'epoch', 'eval', 'scale'
 RELEASE = os.path.join(os.path.dirname(__file__), '..', '..', 'docs', 'benchmark.json')
 
 

@@ -8,12 +8,12 @@ from benchmarks import measure
 
 def figures(args):
     """Images a second of a training step at --data-shape."""
-    runs = {'stock': stock_step, 'ours': our_step, 'torch, eager': torch_step, 'torch.compile': torch_step,
-            'ultralytics': ultralytics_step}
+    runs = {'ours': our_step, 'torch, eager': torch_step, 'torch.compile': torch_step}
+    runs.update({'float32': our_step} if args.amp else {'stock': stock_step, 'ultralytics': ultralytics_step})
     if args.only:
         return runs[args.only](args)
-    runs = [name for name in runs if importlib.util.find_spec(name.split(',')[0].split('.')[0])
-            or name in ('stock', 'ours')]
+    runs = [name for name in runs if runs[name] in (our_step, stock_step)
+            or importlib.util.find_spec(name.split(',')[0].split('.')[0]) and not args.quick]
     results = measure.by_turns(args, runs)
     result = measure.medians(results)
     result.update(('ours / %s' % other, measure.ratio(results, 'images/s', 'ours', other))
@@ -57,7 +57,8 @@ def stock_step(args):
     ours = some_batch(args)
     targets = stock_pipeline.dense_targets(ours.targets.asnumpy(), args.data_shape, 80)
     batch = [normalize(ours.images), *map(mx.nd.array, targets), ours.boxes]  # what its workers send
-    return {'images/s': args.batch_size / measure.seconds(lambda: stock_pipeline.train_step(net, batch, trainer), 3)}
+    return {'images/s': args.batch_size / measure.seconds(lambda: stock_pipeline.train_step(net, batch, trainer),
+                                                        1 if args.quick else 3)}
 
 
 def our_step(args):
@@ -65,19 +66,26 @@ def our_step(args):
     from benchmarks.training import network_and_trainer
     from yolo3.zoo import CLASSES
     from yolo3.mxnet_setup import mx
+    from yolo3.devices import mix_precision
     from yolo3.distributed.group import ONE_PROCESS
     from yolo3.loss import DetectionLoss, set_loss
+    if args.amp and args.only == 'ours':
+        mix_precision(mx.cpu())
     net, trainer = network_and_trainer(CLASSES['coco'])
     set_loss(net, DetectionLoss(80))
     batch, flags = some_batch(args), training.parse_args([])
     flags.devices = [mx.cpu()]
 
+    count = 2 if args.quick else 3
+
     def steps():
-        """Three, which together say what one takes, as the loop runs ahead of the device."""
-        for _ in range(3):
+        """Some, which together say what one takes, as the loop runs ahead of the device."""
+        for _ in range(count):
             training.train_step(net, batch, trainer, flags, ONE_PROCESS)
         mx.nd.waitall()
-    once = measure.seconds(steps, 2) / 3
+    once = measure.seconds(steps, count - 1) / count
+    if args.amp:
+        return {'images/s': args.batch_size / once}
     work = 3 * measure.flop(net, args.data_shape) * args.batch_size  # forward, and backward for inputs and weights
     product = measure.product_speed()
     return {'images/s': args.batch_size / once, 'GFLOP/s': work / once / 1e9,
@@ -89,7 +97,8 @@ def torch_step(args):
     import numpy as np
     from benchmarks import torch_network
     images, labels, _, rows = zip(*noise(args))
-    step = torch_network.stepper(np.stack(images), np.stack(labels), rows, args.only == 'torch.compile')
+    step = torch_network.stepper(np.stack(images), np.stack(labels), rows, args.only == 'torch.compile',
+                                 args.amp)
     return {'images/s': args.batch_size / measure.seconds(step, 3)}
 
 

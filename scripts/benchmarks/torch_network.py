@@ -105,10 +105,10 @@ def losses(outputs, boxes, images, rows):
         binary_cross_entropy_with_logits(own[:, 5:], classes, ratio, reduction='sum')))
 
 
-def stepper(images, boxes, targets, compiled):
+def stepper(images, boxes, targets, compiled, half=False):
     """A function that trains on a batch: uint8 images (B, H, W, 3), and a list of `sparse_targets` rows of each image.
 
-    It returns the losses. compiled: through torch.compile, network and losses as one.
+    It returns the losses. compiled: through torch.compile, network and losses as one. half: the network in bfloat16.
     """
     net = Detector().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(net.parameters(), 1e-6, 0.9, weight_decay=5e-4, fused=True)
@@ -117,7 +117,9 @@ def stepper(images, boxes, targets, compiled):
     images, mean, std = map(torch.tensor, (images, MEAN, STD))
 
     def forward():
-        return losses(net(((images / 255 - mean) / std).permute(0, 3, 1, 2)), *batch)
+        with torch.autocast('cpu', torch.bfloat16, enabled=half):
+            outputs = net(((images / 255 - mean) / std).permute(0, 3, 1, 2))
+        return losses([output.float() for output in outputs], *batch)
     if compiled:
         forward = torch.compile(forward)
 
