@@ -35,7 +35,8 @@ def measured(args, benchmark):
         status = subprocess.run([*args.command[:2], *flags, '--json', file.name], stdout=subprocess.DEVNULL).returncode
         if status:
             sys.exit(status if status > 0 else 1)  # it has said why
-        return json.load(file)
+        with open(file.name, encoding='utf-8') as written:  # a new file of this name
+            return json.load(written)
 
 
 def ratios(found):

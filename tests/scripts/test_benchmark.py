@@ -11,6 +11,7 @@ import pytest
 onnx = pytest.importorskip('onnx')
 
 from yolo3.deploy import runtimes  # noqa: F401, it must be imported before openvino
+from yolo3.atomic import write_json
 from yolo3.cli import UserError
 from yolo3.mxnet_setup import mx
 
@@ -135,8 +136,7 @@ def test_the_ratios_of_all_stand_beside_those_of_the_release(tmp_path, monkeypat
         commands.append(command)
         found = {'step': {'images/s: ours': 9.0, 'ours / stock': 3.0}, 'infer': [
             {'runtime': 'mxnet', 'batch': 8, 'ms': 1.5, 'demo / network': 1.25}]}.get(command[2], {})
-        with open(command[-1], 'w') as file:
-            json.dump(found, file)
+        write_json(command[-1], found)
         return argparse.Namespace(returncode=0)
     monkeypatch.setattr(every.subprocess, 'run', run)
     args = benchmark.parse_args(['all', '--quick', '--dataset-root', 'data', '--json', str(tmp_path / 'now.json')])
