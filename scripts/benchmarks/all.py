@@ -32,9 +32,11 @@ def measured(args, benchmark):
     flags = args.command[2:]
     flags[flags.index(args.what)] = benchmark
     with tempfile.NamedTemporaryFile(suffix='.json') as file:
-        status = subprocess.run([*args.command[:2], *flags, '--json', file.name], stdout=subprocess.DEVNULL).returncode
-        if status:
-            sys.exit(status if status > 0 else 1)  # it has said why
+        done = subprocess.run([*args.command[:2], *flags, '--json', file.name], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, encoding='utf-8')
+        if done.returncode:
+            sys.stderr.write(done.stderr)
+            sys.exit(done.returncode if done.returncode > 0 else 1)
         with open(file.name, encoding='utf-8') as written:  # a new file of this name
             return json.load(written)
 
