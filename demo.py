@@ -82,7 +82,7 @@ def annotate_files(paths, detect, folder, extras, threads=1):
 
 
 def at_once(args, paths):
-    """How many pictures there are to look at side by side: a live one is not to wait for the next."""
+    """How many pictures can be looked at side by side; a live one must not wait for the next."""
     if args.serve or args.source and is_live(args.source):
         return 1
     return sys.maxsize if args.source or any(map(is_video, paths)) else len(paths)

@@ -26,7 +26,7 @@ class MXNetDetector:
     info: dict, as `weights.load_detector` returns it. nms: a Suppression of `yolo3.boxes`.
     """
 
-    streams = 1  # MXNet is not safe for threads
+    streams = 1  # MXNet is not thread-safe
 
     def __init__(self, net, info, devices, nms=NMS):
         self.info = info

@@ -37,7 +37,7 @@ def measured(args, benchmark):
         if done.returncode:
             sys.stderr.write(done.stderr)
             sys.exit(done.returncode if done.returncode > 0 else 1)
-        with open(file.name, encoding='utf-8') as written:  # a new file of this name
+        with open(file.name, encoding='utf-8') as written:  # the benchmark has replaced the file
             return json.load(written)
 
 

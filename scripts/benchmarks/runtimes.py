@@ -45,7 +45,7 @@ def figures(args):
             once = median(name, 'seconds, %d, %d' % (size, batch))
             speed = work[size] * batch / once
             rows.append({'size': size, 'batch': batch, 'runtime': name, 'ms': 1000 * once, 'images/s': batch / once,
-                         'GFLOP/s': speed / 1e9, 'of peak': speed / peak,
+                         'GFLOP/s': speed / 1e9, 'share of peak': speed / peak,
                          'max RSS, MB': median(name, 'MB, %d, %d' % (size, batch)), 'file, MB': files.get(name)})
     blank = dict.fromkeys(rows[0])
     return rows + [dict(blank, size=size, batch=1, runtime=name, ms=1000 * value)

@@ -75,7 +75,6 @@ def our_step(args):
     set_loss(net, DetectionLoss(80))
     batch, flags = some_batch(args), training.parse_args([])
     flags.devices = [mx.cpu()]
-
     count = 2 if args.quick else 3
 
     def steps():

@@ -40,7 +40,7 @@ class Exported:
         opener = {'onnxruntime': _onnxruntime, 'openvino': _openvino}[backend or BACKENDS[0]]
         try:
             require_regular(path)
-            # All threads on one image wait for each other, and for whatever else the processors do meanwhile.
+            # Threads that share an image wait for each other, and for whatever else the processors do.
             streams = threads() if at_once >= threads() else 1
             self._compute, metadata, input_type, self.shapes, self.runs_on = opener(path, gpus, streams)
             self.streams = 1 if self.runs_on else streams
@@ -157,10 +157,10 @@ def facts(metadata):
 
 
 def _onnxruntime(path, gpus, streams):
-    """What the file holds: a function of the input and the names of outputs, which gives these and which so many
-    threads may call; a function of a metadata key; the type of the input; the `shapes` and `runs_on` of Exported.
+    """What the file holds: a function of the input and the names of outputs, which gives these; a function of a
+    metadata key; the type of the input; the `shapes` and `runs_on` of Exported.
 
-    On a CPU the `streams` share the threads.
+    streams: how many threads may call the first function at once. On a CPU they share the processors.
     """
     import onnxruntime
     options = onnxruntime.SessionOptions()

@@ -55,7 +55,7 @@ class OutputFolder:
 def look_at(paths, detect, threads):
     """Yield (pixels, detections) of each of the images `paths`, files or as `yolo3.show.inputs` has them.
 
-    One that cannot be read, or looked at, has a UserError instead. threads: how many call `detect`.
+    If one of them cannot be read, or `detect` fails, its UserError is yielded instead. threads: how many call `detect`.
     """
     def read(path):
         return ImageFile(path, content=content(path)).pixels()
@@ -64,7 +64,7 @@ def look_at(paths, detect, threads):
 
 
 def attempt(function):
-    """A `function` of one argument that returns a UserError instead of raising it, and for one returns it."""
+    """`function`, of one argument, made to return its UserErrors instead of raising them, and to pass given ones on."""
     def call(argument):
         try:
             return argument if isinstance(argument, UserError) else function(argument)
@@ -74,7 +74,7 @@ def attempt(function):
 
 
 def looked(frames, detect, threads):
-    """Yield each of `frames` with its detections, which so many threads find."""
+    """Yield each of `frames` with its detections. threads: how many call `detect`."""
     return ahead(lambda frame: (frame, detect(frame)), frames, threads)
 
 
