@@ -38,7 +38,7 @@ class StopOfThread(threading.local):
 
 @pytest.fixture
 def three(monkeypatch):
-    """The groups of three members."""
+    """The groups of three members; their threads end before what is patched here is undone."""
     monkeypatch.setattr(liveness, 'HEARTBEAT', 0.1)
     monkeypatch.setattr(liveness, 'SILENCE', 1.5)
     monkeypatch.setattr(liveness, 'GRACE', 1)
@@ -49,7 +49,12 @@ def three(monkeypatch):
     ours, theirs = zip(*[Pipe() for _ in range(2)])
     pipes = {1: ours[0], 2: ours[1]}, {0: theirs[0]}, {0: theirs[1]}
     links = [Links(rank, HOSTS, pipes[rank]) for rank in range(3)]
-    return [Group(rank, 3, links[rank], Backend()) for rank in range(3)]
+    yield [Group(rank, 3, links[rank], Backend()) for rank in range(3)]
+    for member in links:
+        cut(member)
+    for member in links:
+        member._thread.join(30)
+        assert not member._thread.is_alive()
 
 
 def at_each(members, call):
@@ -69,10 +74,15 @@ def at_each(members, call):
     return results
 
 
-def break_connection(group):
-    """Cut the connection of the member `group`, one of rank 1 or 2; closing it would wait for its thread."""
-    with socket.socket(fileno=os.dup(group._links._pipes[0].fileno())) as end:
-        end.shutdown(socket.SHUT_RDWR)
+def cut(links):
+    """Cut the connections of `links`, as the end of its process does.
+
+    They stay open: its thread lives on here, and another file may get the number of a closed one.
+    """
+    for pipe in links._pipes.values():
+        if not pipe.closed:
+            with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)
 
 
 def test_sums_are_the_same_bits_everywhere(three):
@@ -163,9 +173,7 @@ def test_a_killed_process_is_named_everywhere(three, gone):
     def call(group):
         if group.rank == gone:
             group._links._put = lambda peer, message: False  # its thread lives on here, but must not tell the others
-            for pipe in group._links._pipes.values():
-                os.close(pipe.fileno())  # as the operating system does
-                pipe._handle = None
+            cut(group._links)
             return None
         with group:
             group.sum([1])
@@ -176,7 +184,7 @@ def test_a_killed_process_is_named_everywhere(three, gone):
 
 
 def test_a_process_lost_while_the_others_leave_is_named(three):
-    break_connection(three[1])
+    cut(three[1]._links)
 
     def call(group):
         with group:
@@ -202,7 +210,7 @@ def test_a_silent_process_is_named_everywhere(three, silent, monkeypatch):
 
 def test_a_lost_process_explains_the_backends_error(three, monkeypatch):
     monkeypatch.setattr(liveness, 'HEARTBEAT', 1)
-    break_connection(three[1])
+    cut(three[1]._links)
 
     def call(group):
         with group:

@@ -47,11 +47,13 @@ elif 'requirements/horovod.txt' in args:
 elif '-r' in args:
     print('Collecting numpy==1.0\\\\n  Downloading metadata (1 kB)\\\\n  Downloading numpy.whl (17.1 MB)')
     sys.exit(os.environ.get('FAKE_PIP') == 'fails')
+elif args[:2] == ['-m', 'pytest']:
+    sys.exit(os.environ.get('FAKE_TESTS') == 'fail once' and '--last-failed' not in args)
 elif args == ['-m', 'yolo3.mxnet_setup']:
     sys.exit(int(os.environ.get('FAKE_RUNTIME', '0')))
 '''.replace('\\\\n', '\\n')
 
-TOOLS = 'bash', 'sh', 'dirname', 'uname', 'cmp', 'cp', 'rm', 'mkdir', 'cat', 'awk', 'env', 'ln'
+TOOLS = 'bash', 'sh', 'dirname', 'uname', 'cmp', 'cp', 'rm', 'mkdir', 'cat', 'awk', 'env', 'ln', 'timeout'
 
 
 class Machine:
@@ -436,6 +438,13 @@ def test_the_tests_are_run_with_the_arguments_passed_on(machine, script, flags, 
     assert machine.installs == [CPU + ' -r requirements/dev.txt']
     assert machine.commands[-2:] == [['-m', 'ruff', 'check'], [
         *'-m pytest tests -n 2 --dist loadfile'.split(), *selection, '-k', 'a b']]
+
+
+def test_ci_tries_what_failed_once_more(machine):
+    done = machine.run('-k', 'a b', script='.ci/run', FAKE_TESTS='fail once')
+    assert done.returncode == 0 and 'tried once more' in done.stdout
+    first, second = [command for command in machine.commands if command[:2] == ['-m', 'pytest']]
+    assert '--last-failed' not in first and second[7:] == ['-m', '', '--last-failed', '-k', 'a b']
 
 
 # The original repository's commands, word for word.
