@@ -28,6 +28,7 @@ from yolo3.data.sampler import TrainSampler, mixup_partner
 from yolo3.data.anchors import ANCHORS, choose_anchors
 from yolo3.distributed.group import ONE_PROCESS
 from yolo3.loss import DetectionLoss, set_loss
+from yolo3.system import has_bfloat16
 
 TINY = ('--network', 'mobilenet0.25', '--dataset', 'voc', '--classes', 'red,blue', '--train-splits', '2007_trainval',
         '--val-splits', '2007_test', '--gpus', '', '--no-pretrained-base', '--batch-size', '4', '-j', '1',
@@ -109,6 +110,20 @@ def test_resumed_run_is_the_straight_run(straight, squares, run, tmp_path):
     last = [name for name in os.listdir(straight) if '_0002_' in name and name.endswith('.params')][0]
     assert_same(saved(tmp_path / last), saved(straight / last))
     ours, theirs = [learned(folder / 'yolo3_mobilenet0_25_voc_last.npz') for folder in (tmp_path, straight)]
+    assert_same(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_bfloat16(), reason='the processor has no bfloat16')
+def test_resumed_run_in_bfloat16_is_the_straight_run(squares, run_process, tmp_path):
+    flags = ('--dataset-root', squares, *TINY, '--epochs', '2', '--amp', '--resume', 'auto', '--save-prefix')
+    straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
+    assert stopped((*flags, str(resumed) + '/'), '[Epoch 1][Batch 1]', signal.SIGTERM) == 143
+    for folder in straight, resumed:
+        result = run_process(SCRIPT, *flags, str(folder) + '/')
+        assert result.returncode == 0, result.stderr
+    assert 'at epoch 1, batch' in result.stderr
+    ours, theirs = [learned(folder / 'yolo3_mobilenet0_25_voc_last.npz') for folder in (resumed, straight)]
     assert_same(ours, theirs)
 
 
