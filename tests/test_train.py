@@ -426,6 +426,7 @@ def test_wrong_anchors_are_named(flag):
     ['--objectness-prior', '0.01', '--resume', 'x'], ['--ema', '1'], ['--ema', 'x'], ['--mosaic', '-1'],
     ['--freeze', 'head'], ['--freeze', '-1'], ['--patience', '-1'],
     ['--lr-final', '1.1'], ['--lr-final', '0.1'], ['--optimizer', 'rmsprop'],
+    ['--backbone-params', 'a.params', '--no-pretrained-base'], ['--backbone-params', 'a.params', '--pretrained', 'b'],
     ['--momentum', '1', '--optimizer', 'adam']])
 def test_wrong_flags_are_named(flags):
     with pytest.raises(UserError) as error:
@@ -455,7 +456,8 @@ def test_flags_without_effect_are_said(flags, said, caplog):
     (['--backbone-params', os.path.join(ROOT, 'README.md')], 'README.md'),
     (['--backbone-params', os.path.join(ROOT, 'README.md'), '--resume', 'auto'], 'README.md')])  # nothing to resume
 def test_mistakes_end_in_one_line(flags, named, squares, run, tmp_path):
-    result = run(SCRIPT, '--dataset-root', squares, *TINY, *flags, '--epochs', '1', cwd=str(tmp_path))
+    tiny = [flag for flag in TINY if flag != '--no-pretrained-base' or '--backbone-params' not in flags]
+    result = run(SCRIPT, '--dataset-root', squares, *tiny, *flags, '--epochs', '1', cwd=str(tmp_path))
     assert result.returncode == 2
     assert named in result.stderr.splitlines()[-1] and 'error' in result.stderr.splitlines()[-1]
     assert 'Traceback' not in result.stderr

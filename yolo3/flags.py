@@ -120,4 +120,7 @@ def parse_args(argv=None):
     if args.pretrained and args.resume not in ('', 'auto'):
         raise UserError('--resume %s and --pretrained %s both give the weights to start from: choose one'
                         % (args.resume, args.pretrained))
+    if args.backbone_params and (args.pretrained or args.no_pretrained_base):
+        raise UserError('--backbone-params %s and %s both say what the backbone starts from: choose one'
+                        % (args.backbone_params, '--pretrained' if args.pretrained else '--no-pretrained-base'))
     return args
