@@ -181,7 +181,8 @@ def test_a_deleted_folder_is_said_and_training_goes_on(digits, straight, tmp_pat
     folder = tmp_path / 'run'
     process = start([SCRIPT, *flags(digits, folder)])
     wait_for(process, '[Epoch 0][Batch 1]')
-    shutil.rmtree(folder)
+    folder.rename(tmp_path / 'gone')  # at once: rmtree alone may meet a file that is written just then
+    shutil.rmtree(tmp_path / 'gone')
     assert 'could not write' in wait_for(process, 'could not write')
     wait_for(process, '[Epoch 1]')
     folder.mkdir()
