@@ -1,6 +1,6 @@
 """What the stock loader's workers make, printed as JSON.
 
-A process of its own: the workers compute with MXNet, and forked from the many threads of the tests they might hang.
+It runs in a process of its own: its workers compute with MXNet, and might hang if forked from the tests' many threads.
 python stock_loader.py ROOT: [[a random number of each of 32 samples], [whether each image of a data set was mixed]].
 """
 import json

@@ -75,9 +75,9 @@ def at_each(members, call):
 
 
 def cut(links):
-    """Cut the connections of `links`, as the end of its process does.
+    """Cut the connections of `links`, as the end of its process would.
 
-    They stay open: its thread lives on here, and another file may get the number of a closed one.
+    They are not closed: the thread lives on here, and another file could get the number of a closed one.
     """
     for pipe in links._pipes.values():
         if not pipe.closed:
