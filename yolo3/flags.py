@@ -8,9 +8,21 @@ OPTIMIZERS = {'sgd': 'momentum', 'adam': 'beta1'}  # MXNet's, and what they call
 
 
 def parse_args(argv=None):
+    """The flags of `argv`, by default the command line's, and what follows from them. Raises UserError."""
     parser = ArgumentParser(description='Train YOLOv3 with a MobileNet backbone on VOC, COCO or your own data.')
-    add = parser.add_argument
-    # The network and what it starts from
+    for title, add_flags in GROUPS.items():
+        add_flags(parser.add_argument_group(title).add_argument)
+    args = parser.parse_args(argv)
+
+    args.prefix = '%syolo3_%s_%s' % (args.save_prefix, args.network, args.dataset)
+    if args.lr_decay_period > 0:
+        args.lr_decay_epoch = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
+    args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
+    refuse_contradictions(args)
+    return args
+
+
+def network_flags(add):
     add('--network', type=network_name, default='mobilenet1_0', help='mobilenet1_0, 0_75, 0_5 or 0_25')
     add('--backbone-params', default='', help="ImageNet weights of the backbone in GluonCV's form")
     add('--no-pretrained-base', action='store_true', help='start the backbone from random weights')
@@ -22,7 +34,9 @@ def parse_args(argv=None):
     add('--start-epoch', type=count, default=0, help='with --resume FILE: the epoch to continue from')
     add('--anchors', default='', help="'auto' fits them to the training boxes at --data-shape; or 18 numbers: "
         "width,height in pixels, smallest first. Default: those of --pretrained or --resume FILE, else COCO's")
-    # Data
+
+
+def data_flags(add):
     add('--dataset', type=str.lower, default='voc', choices=DATASETS, help='form of the data set')
     add('--dataset-root', default='', help='folder of your own data, or its data.yaml (yolo); default: '
                                            '~/.mxnet/datasets/voc or coco')
@@ -34,7 +48,9 @@ def parse_args(argv=None):
         'another size than annotated: skip it with a warning, or stop. Default: skip up to 1%% of the images')
     add('--num-samples', type=int, default=-1, help='images an epoch; -1: the whole training set')
     add('--num-workers', '-j', type=processes, default=4, help='processes that prepare batches, on this host')
-    # Input
+
+
+def input_flags(add):
     add('--data-shape', type=input_size, default=416, help='input size in validation, pixels; 320, 416, 608, ...')
     add('--no-random-shape', action='store_true', help='train at --data-shape only: faster, slightly less accurate')
     add('--min-shape', type=input_size, default=320, help='smallest random input size, pixels')
@@ -47,7 +63,9 @@ def parse_args(argv=None):
     add('--mosaic', type=share, default=0, metavar='P', help='experimental: make this share of the samples of four '
         'images')
     add('--no-mixup-epochs', type=count, default=20, help='last epochs without mixup and mosaic')
-    # Targets and loss
+
+
+def loss_flags(add):
     add('--label-smooth', action='store_true', help='smooth the class labels')
     add('--box-loss', default='l2l1', choices=('l2l1', 'ciou'), help="l2l1: GluonCV's; ciou: of Zheng et al. 2020")
     add('--multi-anchor', type=share, default=1, metavar='IOU', help='an object teaches its best anchor, and all that '
@@ -56,7 +74,9 @@ def parse_args(argv=None):
         'from random weights starts from, 0.01 or so. Default: 0, 0.5 or so by chance')
     add('--teacher', default='', metavar='FILE', help='a detector to learn from too (distillation): .params, .onnx '
         "exported with --heads, or of GluonCV's zoo, such as yolo3_darknet53_coco")
-    # Optimization
+
+
+def optimizer_flags(add):
     add('--freeze', type=epochs, default=0, metavar='backbone|N', help='train the head alone: to the end, or for the '
         'first N epochs')
     add('--batch-size', type=positive, default=64, help='images a step, over all devices')
@@ -78,14 +98,18 @@ def parse_args(argv=None):
     add('--ema', type=below_one, default=0, metavar='DECAY', help='validate and save the exponential moving average of '
         'the weights, 0.998 or so. Default: 0, the weights themselves')
     add('--seed', type=seed, default=233)
-    # Devices
+
+
+def device_flags(add):
     add('--gpus', default='0,1,2,3,4,5,6,7', help="GPUs to train on; '' is the CPU")
     add('--syncbn', action='store_true', help="share batch norm's statistics over the GPUs")
     add('--amp', action='store_true', help='mixed precision: float16 on GPUs, bfloat16 on CPUs that have it')
     add('--kv-store', default='device', choices=('device', 'nccl', 'dist_sync_device', 'dist_sync'),
         help="how gradients are summed over --gpus; dist_...: over several hosts too, by MXNet's parameter server")
     add('--horovod', action='store_true', help='this is a process of horovodrun; each uses the GPU of its local rank')
-    # Logs, validation and files
+
+
+def file_flags(add):
     add('--log-interval', type=count, default=100, help='batches between two log lines')
     add('--patience', type=count, default=0, metavar='N', help='stop once mAP has not improved for N validations. '
         'Default: 0, never')
@@ -95,12 +119,21 @@ def parse_args(argv=None):
     add('--keep', type=positive, default=2, help='checkpoints kept, the newest included')
     add('--checkpoint-batches', type=count, default=0, help='batches between two checkpoints within an epoch; 0: none')
     add('--tensorboard', default='', help='folder for TensorBoard scalars')
-    args = parser.parse_args(argv)
 
-    args.prefix = '%syolo3_%s_%s' % (args.save_prefix, args.network, args.dataset)
-    if args.lr_decay_period > 0:
-        args.lr_decay_epoch = list(range(args.lr_decay_period, args.epochs, args.lr_decay_period))
-    args.sizes = [args.data_shape] if args.no_random_shape else list(range(args.min_shape, args.max_shape + 1, 32))
+
+GROUPS = {  # the titles in --help
+    'network and weights': network_flags,
+    'data': data_flags,
+    'input and augmentation': input_flags,
+    'targets and loss': loss_flags,
+    'optimization': optimizer_flags,
+    'devices': device_flags,
+    'logs, validation and files': file_flags,
+}
+
+
+def refuse_contradictions(args):
+    """Raise UserError if flags contradict each other, or leave nothing to train."""
     if args.lr_final and args.lr_mode != 'cosine':
         raise UserError('--lr-final is the end of --lr-mode cosine: leave it out with --lr-mode %s' % args.lr_mode)
     if args.optimizer == 'adam' and args.momentum == 1:
@@ -123,4 +156,3 @@ def parse_args(argv=None):
     if args.backbone_params and (args.pretrained or args.no_pretrained_base):
         raise UserError('--backbone-params %s and %s both say what the backbone starts from: choose one'
                         % (args.backbone_params, '--pretrained' if args.pretrained else '--no-pretrained-base'))
-    return args
