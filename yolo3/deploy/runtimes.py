@@ -92,8 +92,8 @@ class ONNXDetector:
             raise UserError('%s has scores of %s classes, but names %d in its metadata: export it again'
                             % (path, shapes['scores'][-1], len(self.info['classes'])))
         if self._nms_inside and settings != NMS:
-            raise UserError('%s has NMS inside, out of reach of --nms-thresh, --nms-score-floor and '
-                            '--max-detections: export it without --nms' % path)
+            raise UserError('%s has NMS inside, out of reach of --nms-thresh, --nms-score-floor, '
+                            '--max-detections and --vote: export it without --nms' % path)
         self._settings = settings
 
     def loaders(self, images, sizes, batch_size, num_workers):
@@ -197,7 +197,11 @@ def _openvino(path, gpus, streams):
     devices = dict.fromkeys([device] + compiled.get_property('EXECUTION_DEVICES'))
     requests = queue.SimpleQueue()
     for _ in range(streams):
-        requests.put(compiled.create_infer_request())
+        request = compiled.create_infer_request()
+        # The first look at an array lets go of Python's lock while it holds one of its own: two threads that came here
+        # at once could wait for each other for ever (seen with 2024.4).
+        _ = request.get_input_tensor().data
+        requests.put(request)
 
     def run(images, names):
         request = requests.get()
