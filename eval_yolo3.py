@@ -7,6 +7,7 @@ from yolo3.cli import ArgumentParser, UserError, comma_list, input_size, positiv
 from yolo3.defaults import METRICS, NMS, ROOT
 from yolo3.detector import add_detector_flags, open_detector
 from yolo3.files import check_output, make_output_folder
+from yolo3.show.flags import add_vote_flag
 
 
 def parse_args(argv=None):
@@ -31,6 +32,7 @@ def parse_args(argv=None):
         help="the numbers of GluonCV's eval_yolo.py: COCO without scores under 0.05, VOC in resized pixels")
     add('--nms-score-floor', type=share, default=NMS.score_floor, metavar='SCORE',
         help='boxes that score less, 0..1, are dropped before NMS; default: %(default)s, as in GluonCV')
+    add_vote_flag(parser)
     add('--json', default='', metavar='FILE', help='also write the numbers to this file')
     add('--detections', default='', metavar='FILE|DIR', help="write the detections to this file, in COCO's result "
         "format, or into this folder, as VOC's comp4_det_test_dog.txt and so on")
@@ -115,7 +117,8 @@ def unwrapped(values):
 def main(argv=None):
     args = parse_args(argv)
     log.start_log()
-    detector = open_detector(args, NMS._replace(score_floor=args.nms_score_floor), args.batch_size)
+    nms = NMS._replace(score_floor=args.nms_score_floor, vote=args.vote)
+    detector = open_detector(args, nms, args.batch_size)
     dataset = args.dataset or detector.info['dataset']
     args.metric = args.metric or [metrics.default_metric(dataset)]
     open_images = open_unlabelled if args.no_labels else open_val
@@ -127,7 +130,7 @@ def main(argv=None):
     print(images.summary())
 
     sizes, results = args.data_shape or [detector.info['data_shape']], []
-    views = tta.Views(detector, images, sizes[0], args.batch_size, args.num_workers) if args.tta else None
+    views = tta.Views(detector, images, sizes[0], args.batch_size, args.num_workers, nms) if args.tta else None
     for size, batches in zip(sizes, detector.loaders(images, sizes, args.batch_size, args.num_workers)):
         found, milliseconds = look(detector, batches, size, images)
         values = {} if args.no_labels else measured(found, args, size)

@@ -63,3 +63,19 @@ def test_nms_is_mxnets(seed, settings):
                             nms(boxes, only, settings._replace(score_floor=0))):
         np.testing.assert_array_equal(ours, theirs)
     assert nms(boxes, scores * 0, settings)[2].shape == (0, 4)
+
+
+VOTERS = np.array([[0, 0, 10, 10], [2, 0, 12, 10], [0, 0, 10, 20], [0, 0, 10, 21], [40, 0, 50, 10], [70, 70, 70, 90]])
+VOTES = np.array([0, 0, 0, 0, 0, 0]), np.array([0.6, 0.2, 0.4, 0.3, 0.5, 0.1])
+WHERE = [[2 * 0.2 / 1.2, 0, 10 + 2 * 0.2 / 1.2, 10 + 10 * 0.4 / 1.2], [40, 0, 50, 10], [70, 70, 70, 90]]
+
+
+def test_boxes_move_to_where_those_around_them_vote():
+    # Of the boxes around the best one the last overlaps it by 10 / 21, and another class has no vote.
+    ids, scores, boxes = suppress(*VOTES, VOTERS, Suppression(thresh=0.4, vote=True))
+    np.testing.assert_array_equal(scores, [0.6, 0.5, 0.1])
+    np.testing.assert_allclose(boxes, WHERE)
+    alone = suppress(np.array([0, 1, 1, 1, 0, 0]), VOTES[1], VOTERS, Suppression(thresh=0.4, vote=True))
+    np.testing.assert_array_equal(alone[2][alone[0] == 0], VOTERS[[0, 4, 5]])
+    none = suppress(*(part[:0] for part in (*VOTES, VOTERS)), Suppression(vote=True))
+    assert none[2].shape == (0, 4)

@@ -7,6 +7,7 @@ from yolo3 import detect, network
 from yolo3.defaults import NMS, Suppression
 from yolo3.data.datasets import open_val
 from yolo3.data.loader import val_loader
+from test_boxes import VOTERS, VOTES, WHERE
 
 
 class Recorder:
@@ -117,3 +118,26 @@ def test_nms_is_box_nms_with_the_settings(net, settings):
                                      coord_start=2)[:, :settings.kept].asnumpy()
     got = np.concatenate(outputs(detect.prepare(net, settings)), axis=2)
     np.testing.assert_array_equal(got, expected)
+
+
+class Fixed(mx.gluon.HybridBlock):
+    """A detector that finds the same in each image, whatever it is: (ids, scores, boxes), arrays of rows."""
+
+    def __init__(self, *found):
+        super().__init__()
+        self._found = [np.reshape(part, (1, len(part), -1)) for part in found]
+
+    def set_nms(self, **settings):
+        assert settings == {'nms_thresh': -1}
+
+    def hybrid_forward(self, F, x):
+        return [F.array(np.repeat(part, len(x), axis=0)) for part in self._found]
+
+
+def test_boxes_move_to_where_those_around_them_vote():
+    net = detect.OuterNMS(Fixed(*VOTES, VOTERS), Suppression(thresh=0.4, vote=True))
+    images = mx.nd.zeros((2, 3, 32, 32))
+    for ids, scores, boxes in zip(*[part.asnumpy() for part in net(images)]):
+        real = ids[:, 0] >= 0
+        np.testing.assert_allclose(scores[real, 0], [0.6, 0.5, 0.1], rtol=1e-6)
+        np.testing.assert_allclose(boxes[real], WHERE, rtol=1e-5)

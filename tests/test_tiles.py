@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from yolo3 import tiles
+from yolo3.defaults import NMS
 from yolo3.tiles import OVERLAP, Tiled
 
 SIZE = 64
@@ -53,7 +54,7 @@ def test_each_object_is_found_once_wherever_it_lies():
     for first in range(0, 24, 5):
         boxes = [(x, y, x + 12, y + 12) for x in range(first, 400 - 12, 27) for y in range(first // 2, 300 - 12, 31)]
         image = picture(400, 300, boxes)
-        (ids, scores, found), = Tiled(Oracle(), 0.45).detect([image], SIZE)
+        (ids, scores, found), = Tiled(Oracle(), NMS).detect([image], SIZE)
         assert sorted(map(tuple, found.tolist())) == sorted(boxes) and set(ids) == {0}
         assert (np.diff(scores) <= 0).all()
         assert not len(whole.detect([image], SIZE)[0][0])
@@ -61,31 +62,31 @@ def test_each_object_is_found_once_wherever_it_lies():
 
 def test_what_is_larger_than_a_window_is_found_once_too():
     boxes = [(20, 30, 320, 200), (350, 250, 362, 262)]
-    (_, _, found), = Tiled(Oracle(), 0.45).detect([picture(400, 300, boxes)], SIZE)
+    (_, _, found), = Tiled(Oracle(), NMS).detect([picture(400, 300, boxes)], SIZE)
     assert found.tolist() == [list(box) for box in boxes]
 
 
 def test_objects_at_the_images_own_edge_stay():
     boxes = [(0, 0, 12, 12), (388, 0, 400, 12), (0, 288, 12, 300), (388, 288, 400, 300)]
-    (_, _, found), = Tiled(Oracle(), 0.45).detect([picture(400, 300, boxes)], SIZE)
+    (_, _, found), = Tiled(Oracle(), NMS).detect([picture(400, 300, boxes)], SIZE)
     assert sorted(map(tuple, found.tolist())) == sorted(boxes)
 
 
 def test_a_picture_no_larger_than_a_window_is_looked_at_once():
     for shape in (SIZE, SIZE), (30, 50):
         oracle = Oracle()
-        (_, _, found), = Tiled(oracle, 0.45).detect([picture(*shape[::-1], [(5, 5, 25, 25)])], SIZE)
+        (_, _, found), = Tiled(oracle, NMS).detect([picture(*shape[::-1], [(5, 5, 25, 25)])], SIZE)
         assert oracle.seen == [shape] and found.tolist() == [[5, 5, 25, 25]]
 
 
 def test_a_narrow_picture_and_one_without_objects():
     oracle = Oracle()
-    narrow, empty = Tiled(oracle, 0.45).detect([picture(300, 20, [(290, 4, 300, 16)]), picture(100, 100, [])], SIZE)
+    narrow, empty = Tiled(oracle, NMS).detect([picture(300, 20, [(290, 4, 300, 16)]), picture(100, 100, [])], SIZE)
     assert narrow[2].tolist() == [[290, 4, 300, 16]] and empty[2].shape == (0, 4)
     assert oracle.seen[:2] == [(20, 300), (20, SIZE)]
 
 
 def test_more_boxes_remain_than_gluoncvs_nms_keeps():
     boxes = [(x, y, x + 12, y + 12) for x in range(1, 600, 20) for y in range(1, 600, 20)]
-    (ids, _, _), = Tiled(Oracle(), 0.45).detect([picture(620, 620, boxes)], SIZE)
+    (ids, _, _), = Tiled(Oracle(), NMS).detect([picture(620, 620, boxes)], SIZE)
     assert len(ids) == len(boxes) == 900

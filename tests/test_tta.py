@@ -5,6 +5,7 @@ import numpy as np
 
 from yolo3 import tta
 from yolo3.data.datasets import open_val
+from yolo3.defaults import NMS
 from yolo3.metrics import make_metric
 
 
@@ -32,7 +33,7 @@ def test_all_views_find_the_same_boxes_in_the_images_pixels(squares):
     oracle, metric = Oracle(), make_metric('voc07', images)
     oracle.evaluate(oracle.loaders(images, [160], 1, 0)[0], metric, 160)
     plain = metric.detections
-    merged = tta.Views(oracle, images, 160, 1, 0).merge(plain)
+    merged = tta.Views(oracle, images, 160, 1, 0, NMS).merge(plain)
     assert [index for index, *_ in merged] == list(range(5)) and sum(len(found[1]) for found in plain) >= 4
     for (_, ids, _, boxes), (_, merged_ids, merged_scores, merged_boxes) in zip(plain, merged):
         # All six views agree, so NMS leaves one box each, with the score of the best view: the largest.

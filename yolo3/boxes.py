@@ -2,7 +2,7 @@
 
 Needs no MXNet.
 """
-from yolo3.defaults import NMS
+from yolo3.defaults import NMS, VOTING_IOU
 from yolo3.system import check_opencv
 
 check_opencv()  # before its first import: a broken OpenCV ends here, in one line
@@ -85,4 +85,17 @@ def suppress(ids, scores, boxes, settings):
         chosen = cv2.dnn.NMSBoxes(corners_and_sides[mine].tolist(), scores[mine].tolist(), 0, settings.thresh)
         kept.extend(mine[chosen])
     kept = np.sort(np.array(kept, int))[:settings.kept]
-    return ids[kept], scores[kept], boxes[kept]
+    remaining = vote(ids, scores, boxes, kept) if settings.vote else boxes[kept]
+    return ids[kept], scores[kept], remaining
+
+
+def vote(ids, scores, boxes, kept):
+    """Box voting (Gidaris and Komodakis 2015): each box that NMS left, at its mean with those that show its object.
+
+    These are boxes of its class that it overlaps by VOTING_IOU or more; the better their scores, the more they count.
+    ids (N,), scores (N,), boxes (N, 4): of all that took part; kept (n,): which are left. Returns boxes (n, 4).
+    """
+    with np.errstate(invalid='ignore'):  # boxes without area, which have no IoU
+        weights = (iou(boxes[kept], boxes) >= VOTING_IOU) * (ids[kept, None] == ids) * scores
+    weights[np.arange(len(kept)), kept] = scores[kept]  # its own vote, even without area
+    return weights @ boxes / weights.sum(axis=1, keepdims=True)

@@ -22,6 +22,8 @@ class Suppression(NamedTuple):
     topk: int = 400  # how many boxes of all classes take part
     kept: int = 100  # how many remain at most
     score_floor: float = 0.01  # the score above which a box takes part
+    vote: bool = False  # whether those that remain become the mean of all that show the same object: box voting
 
 
 NMS = Suppression()
+VOTING_IOU = 0.5  # from which boxes of a class show the same object (Gidaris and Komodakis 2015, section 5)

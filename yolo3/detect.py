@@ -6,13 +6,13 @@ import logging
 
 import numpy as np
 
-from yolo3.mxnet_setup import mx
+from yolo3.mxnet_setup import gluoncv, mx
 from mxnet import gluon
 
 from yolo3.boxes import resize, to_original
 from yolo3.data.augment import normalize
 from yolo3.data.loader import start_workers, val_loader
-from yolo3.defaults import NMS
+from yolo3.defaults import NMS, VOTING_IOU
 from yolo3.distributed.group import ONE_PROCESS
 from yolo3.log import advancing, bar
 from yolo3.metrics import measure
@@ -71,16 +71,33 @@ class OuterNMS(gluon.HybridBlock):
 
     def __init__(self, net, nms):
         super().__init__()
-        self._settings = {'overlap_thresh': nms.thresh, 'topk': nms.topk, 'valid_thresh': nms.score_floor}
-        self._kept = nms.kept
+        self._nms = nms
+        self._iou = gluoncv.nn.bbox.BBoxBatchIOU()
         net.set_nms(nms_thresh=-1)  # no NMS inside
         self.net = net
 
     def hybrid_forward(self, F, x):
-        found = F.contrib.box_nms(F.concat(*self.net(x), dim=2), id_index=0, score_index=1, coord_start=2,
-                                  **self._settings)
-        found = F.slice(found, begin=(None, 0), end=(None, self._kept))
+        raw = F.concat(*self.net(x), dim=2)
+        ids, scores, boxes = self._best(F, raw, self._nms.thresh, self._nms.kept)
+        if self._nms.vote:
+            boxes = self._voted(F, ids, boxes, *self._best(F, raw, 1, self._nms.topk))
+        return [ids, scores, boxes]
+
+    def _best(self, F, raw, thresh, count):
+        """The `count` best boxes of `raw` after NMS with the IoU `thresh`: their ids, scores and corners."""
+        found = F.contrib.box_nms(raw, overlap_thresh=thresh, topk=self._nms.topk, valid_thresh=self._nms.score_floor,
+                                  id_index=0, score_index=1, coord_start=2)
+        found = F.slice(found, begin=(None, 0), end=(None, count))
         return [found.slice_axis(axis=2, begin=begin, end=end) for begin, end in ((0, 1), (1, 2), (2, 6))]
+
+    def _voted(self, F, ids, boxes, all_ids, all_scores, all_boxes):
+        """See `boxes.vote`; ids and boxes are those that NMS left. Padding has -1 for ids and scores."""
+        weights = (self._iou(boxes, all_boxes) >= VOTING_IOU) * F.broadcast_mul(
+            F.broadcast_equal(ids, all_ids.transpose((0, 2, 1))), F.relu(all_scores).transpose((0, 2, 1)))
+        total = weights.sum(axis=2, keepdims=True)
+        # A box without area has no vote, not even its own: it stays.
+        return boxes + F.broadcast_div(F.batch_dot(weights, all_boxes) - F.broadcast_mul(total, boxes),
+                                       F.maximum(total, self._nms.score_floor + 1e-9))
 
 
 def forward(net, inputs, devices):

@@ -4,7 +4,6 @@ import math
 import numpy as np
 
 from yolo3.boxes import suppress
-from yolo3.defaults import Suppression
 
 OVERLAP = 0.25  # of a window's side, at least, that neighbours share
 EDGE = 0.02  # of a window's side: a box that comes so near an inner edge is taken for a part of an object
@@ -14,13 +13,13 @@ BATCH = 16  # windows that the network sees at once
 class Tiled:
     """`detector`, of `yolo3.detector`, with a `detect` that looks at windows of an image as well as at all of it.
 
-    thresh: the IoU above which a box suppresses another of its class, in the merge as in each window. The most boxes
-    that remain are the detector's, for each window.
+    nms: a Suppression of `yolo3.boxes`, as for each window; but all that the windows show takes part in the merge,
+    and any number remain.
     """
 
-    def __init__(self, detector, thresh):
+    def __init__(self, detector, nms):
         self.info, self.streams = detector.info, detector.streams
-        self._detector, self._thresh = detector, thresh
+        self._detector, self._nms = detector, nms
 
     def detect(self, images, size):
         """See `yolo3.detector`."""
@@ -38,7 +37,7 @@ class Tiled:
             found += [moved(detections, place, window.shape, (width, height)) for place, window, detections in
                       zip(some, windows, self._detector.detect(windows, size))]
         ids, scores, boxes = map(np.concatenate, zip(*found))
-        return suppress(ids, scores, boxes, Suppression(self._thresh, topk=len(ids), kept=len(ids)))
+        return suppress(ids, scores, boxes, self._nms._replace(topk=len(ids), kept=len(ids)))
 
 
 def starts(side, size):

@@ -5,7 +5,7 @@ import numpy as np
 
 from yolo3 import log
 from yolo3.boxes import suppress
-from yolo3.defaults import NMS, STRIDES
+from yolo3.defaults import STRIDES
 from yolo3.metrics import Detections
 
 SCALES = 0.8, 1.2  # of the input size, beside the plain one
@@ -40,11 +40,12 @@ class _MirroredFile:
 class Views:
     """The views of a data set's `images` besides the plain one of `size` x `size` pixels.
 
-    detector: see `yolo3.detector`; to be made before it is used, as its `loaders`.
+    detector: see `yolo3.detector`; to be made before it is used, as its `loaders`. nms: a Suppression of
+    `yolo3.boxes`, for the merge.
     """
 
-    def __init__(self, detector, images, size, batch_size, num_workers):
-        self._detector, self._images = detector, images
+    def __init__(self, detector, images, size, batch_size, num_workers, nms):
+        self._detector, self._images, self._nms = detector, images, nms
         self._mirrored = Mirrored(images)
         scaled = [max(STRIDE, int(round(size * scale / STRIDE)) * STRIDE) for scale in SCALES]
         self._loaders = [view for source, sizes in ((images, scaled), (self._mirrored, [size] + scaled))
@@ -52,8 +53,7 @@ class Views:
                                          detector.loaders(source, sizes, batch_size, num_workers))]
 
     def merge(self, found):
-        """`found`, (index, ids, scores, boxes) of each plain image, with what the other views show, after the ordinary
-        NMS."""
+        """`found`, (index, ids, scores, boxes) of each plain image, with what the other views show, after NMS."""
         found = {index: [detections] for index, *detections in found}
         with log.bar(len(self._images) * len(self._loaders), 'other views') as bar:
             for source, size, batches in self._loaders:
@@ -64,4 +64,4 @@ class Views:
                         width = source.size(index)[0]
                         boxes = np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), axis=1)
                     found[index].append((ids, scores, boxes))
-        return [(index, *suppress(*map(np.concatenate, zip(*views)), NMS)) for index, views in found.items()]
+        return [(index, *suppress(*map(np.concatenate, zip(*views)), self._nms)) for index, views in found.items()]

@@ -22,7 +22,7 @@ def flags(*argv):
 @pytest.mark.parametrize('argv, settings', [
     ((), NMS), (('--nms-thresh', '0.3'), Suppression(thresh=0.3)),
     (('--max-detections', '20'), Suppression(kept=20)),  # no fewer than 400 boxes take part
-    (('--max-detections', '300'), Suppression(kept=300, topk=1200)),
+    (('--vote',), Suppression(vote=True)), (('--max-detections', '300'), Suppression(kept=300, topk=1200)),
     (('--max-detections', '300', '--nms-thresh', '1', '--tiles'), Suppression(thresh=1, kept=300, topk=1200))])
 def test_settings_of_nms(monkeypatch, argv, settings):
     class Detector:

@@ -10,8 +10,9 @@ def open_finder(args, at_once=1):
     """The detector that the flags `args` name, with their settings of NMS; see `open_detector`. Raises UserError."""
     # As many boxes for each that is kept as in GluonCV take part.
     topk = max(NMS.topk, NMS.topk // NMS.kept * args.max_detections)
-    detector = open_detector(args, NMS._replace(thresh=args.nms_thresh, topk=topk, kept=args.max_detections), at_once)
-    return Tiled(detector, args.nms_thresh) if args.tiles else detector
+    nms = NMS._replace(thresh=args.nms_thresh, topk=topk, kept=args.max_detections, vote=args.vote)
+    detector = open_detector(args, nms, at_once)
+    return Tiled(detector, nms) if args.tiles else detector
 
 
 def choose(classes, only, params):

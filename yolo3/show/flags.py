@@ -15,8 +15,15 @@ def add_finder_flags(parser):
         'boxes of a class suppresses the other; default: %(default)s')
     add('--max-detections', type=positive, default=NMS.kept, metavar='N',
         help='most detections in an image or, with --tiles, in a window; default: %(default)s')
+    add_vote_flag(parser)
     add('--tiles', action='store_true', help='for small objects in large pictures: look at overlapping windows of the '
         'input size as well')
+
+
+def add_vote_flag(parser):
+    """--vote, of demo.py and eval_yolo3.py."""
+    parser.add_argument('--vote', action='store_true', help='move each box to the mean of the boxes of its class that '
+                        'overlap it by half, weighted by their scores (box voting)')
 
 
 def class_names(text):
