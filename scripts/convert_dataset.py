@@ -46,7 +46,7 @@ from yolo3.data.voc_writer import VOCWriter, check_names, whole
 from yolo3.data.yolo import (SPLITS, class_names, find_description, in_pixels, is_image, label_bases, read_description,
                              read_rows, split_images)
 
-SHAPES = 'rectangle', 'polygon'  # Labelme's shapes whose points give a box
+SHAPES = 'rectangle', 'polygon', 'oriented_rectangle'  # Labelme's shapes whose points give a box
 
 
 class BadLabels(Exception):
@@ -80,7 +80,7 @@ def read_yolo(path, size, names, note):
 
 
 def read_labelme(path, size, note):
-    """Labelme's JSON: rectangles, and the bounding boxes of polygons."""
+    """Labelme's JSON: rectangles, and the bounding boxes of polygons and oriented rectangles."""
     boxes = []
     try:
         with open_input(path, 'r', 'utf-8-sig') as file:
@@ -312,8 +312,8 @@ def main(argv=None):
     wrong = ['left out %d %s: %s' % (len(paths), what, shorten(list(dict.fromkeys(map(os.path.basename, paths))), 3))
              for what, paths in notes.items()]
     if len(images) < 2 or not any(boxes for _, boxes in images.values()):
-        raise UserError('%s: needs at least two labelled images and a box among them%s' % (
-            args.source, '; '.join(['', *wrong])))
+        raise UserError('%s: needs at least two labelled images and a box among them, in a form that docs/data.md lists'
+                        '%s' % (args.source, '; '.join(['', *wrong])))
     splits = usable_splits(splits, images, args.test_share, args.seed)
     try:
         with whole(os.path.join(args.out, 'VOC2007')) as folder:

@@ -115,6 +115,15 @@ def roboflow_voc(root, splits=('train', 'train', 'valid')):
     return root
 
 
+def label_studio_voc(root, folder='Annotations'):
+    """Label Studio's "Pascal VOC XML": images/ and Annotations/, without splits."""
+    for stem in 'abc':
+        picture(root / ('images/%s.jpg' % stem))
+        write(root / folder / (stem + '.xml'), '<annotation><folder>images</folder><filename>%s.jpg</filename><owner>'
+              '<name>Label Studio</name></owner>%s%s</annotation>' % (stem, SIZE, XML % ('dog', 11, 21, 40, 60)))
+    return root
+
+
 def cvat_voc(root):
     """CVAT's "PASCAL VOC 1.1": without VOC2007/, and with labelmap.txt, whose first class is the background."""
     for split, stems in ('train', 'ab'), ('val', 'c'):

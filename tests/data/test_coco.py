@@ -130,6 +130,15 @@ def test_a_split_may_be_a_file_beside_its_images(tmp_path):
     assert images.classes == ('cat', 'dog') and rows(images) == [[exports.DOG]] * 3
 
 
+@pytest.mark.parametrize('folder', ['../../upload/1/', '/data/upload/1/', 'images\\', r'..\..\media\upload\1' + '\\'])
+def test_label_studio_may_name_folders_of_its_server(tmp_path, folder):
+    path = exports.label_studio_coco(tmp_path) / 'result.json'
+    write(path, path.read_text().replace('images/', json.dumps(folder)[1:-1]))
+    images = open_train('coco', str(tmp_path), splits=['result'], on_bad_image='stop')
+    assert [images.image_path(index) for index in range(3)] == [
+        str(tmp_path / ('images/%s.jpg' % stem)) for stem in 'abc']
+
+
 def test_a_supercategory_is_a_class_only_if_it_has_boxes_or_names_itself():
     categories = [{'id': 0, 'name': 'pets', 'supercategory': 'none'}, {'id': 1, 'name': 'cat', 'supercategory': 'pets'},
                   {'id': 2, 'name': 'person', 'supercategory': 'person'}, {'id': 3, 'name': 'x', 'supercategory': [1]}]
@@ -329,7 +338,8 @@ def test_coco_missing_parts(tmp_path):
         open_val('coco', str(tmp_path / 'nowhere'))
     with pytest.raises(UserError) as caught:
         open_val('coco', root)
-    for part in (str(tmp_path / 'annotations/instances_val2017.json'), '--dataset-root', '--val-splits'):
+    for part in (str(tmp_path / 'annotations/instances_val2017.json'), '--dataset-root', '--val-splits',
+                 'has only: instances_train; scripts/convert_dataset.py makes splits'):
         assert part in str(caught.value)
     os.remove(str(tmp_path / 'train/b.jpg'))
     with pytest.raises(UserError, match='b.jpg'):

@@ -97,13 +97,18 @@ BOMB = '<!DOCTYPE a [<!ENTITY a "ha">%s]><annotation>&%s;</annotation>' % (
 
 def test_cvats_export_is_a_data_set_without_renaming(tmp_path):
     root = str(exports.cvat_voc(tmp_path))
-    train, val = open_train('voc', root, splits=['train']), open_val('voc', root, splits=['val'])
+    train, val = open_train('voc', root), open_val('voc', root)
     assert train.classes == val.classes == ('cat', 'dog') and len(train) == 2 and len(val) == 1
     assert train.label(1).tolist() == val.label(0).tolist() == [[*exports.DOG, 0]]
     write(tmp_path / 'labelmap.txt', b'\xff')
     with pytest.raises(UserError, match='labelmap.txt: not text; give --classes'):
         open_train('voc', root, splits=['train'])
     assert open_train('voc', root, ['dog'], ['train']).classes == ('dog',)
+    for old, new in ('train', 'Train'), ('val', 'default'):
+        (tmp_path / 'ImageSets/Main' / (old + '.txt')).rename(tmp_path / 'ImageSets/Main' / (new + '.txt'))
+    assert len(open_train('voc', root, ['dog'])) == 2
+    with pytest.raises(UserError, match='ImageSets.*has only: Train, default; scripts/convert_dataset.py makes splits'):
+        open_val('voc', root, ['dog'])
 
 
 @pytest.mark.parametrize('xml', [

@@ -47,7 +47,19 @@ def test_a_row_that_gives_none_says_why(tmp_path, row, flaw):
 def test_keypoints_are_no_polygon(tmp_path):
     path = write(tmp_path / 'a.txt', '0 0.25 0.5 0.3 0.5 0.9 0.9 0.8 0.8\n0 0.25 0.5 0.3 0.5 0.9 0.9 2 0.8 0.8 0\n')
     assert [row.edges for row in read_rows(path, keypoints=True)] == [pytest.approx([0.1, 0.25, 0.4, 0.75])] * 2
-    assert read_rows(path)[0].edges == pytest.approx([0.25, 0.5, 0.9, 0.9]) and read_rows(path)[1].flaw == OUTSIDE
+    assert read_rows(path)[0].edges == pytest.approx([0.25, 0.5, 0.9, 0.9])
+
+
+@pytest.mark.parametrize('keypoints', [
+    '0.9 0.9 2 0 0 0', '0.0 0.0 0 0.0 0.0 0', '0.9 0.9 2', '0.9 0.9 1 0.8 0.8 2 0 0 0'])
+def test_keypoints_that_nothing_announces_are_no_polygon(tmp_path, keypoints):  # as Label Studio exports them
+    row, = read_rows(write(tmp_path / 'a.txt', '0 0.25 0.5 0.3 0.5 ' + keypoints))
+    assert row.edges == pytest.approx([0.1, 0.25, 0.4, 0.75])
+
+
+def test_a_polygon_may_touch_the_edges(tmp_path):
+    row, = read_rows(write(tmp_path / 'a.txt', '0 0.5 0.5 0.9 0.6 1 0.8 1 1 0.7 1'))
+    assert row.edges == pytest.approx([0.5, 0.5, 1, 1])
 
 
 def test_pixels_are_inside_the_image_and_both_ends_inside_the_box():
@@ -56,9 +68,10 @@ def test_pixels_are_inside_the_image_and_both_ends_inside_the_box():
 
 
 @pytest.mark.parametrize('image, bases', [
-    ('/set/images/train/a.b.jpg', ['/set/labels/train/a.b', '/set/images/train/a.b']), ('/set/a.jpg', ['/set/a']),
-    ('/images/set/images/a.jpg', ['/images/set/labels/a', '/images/set/images/a']),
-    ('/set/VOC2007/JPEGImages/a.jpg', ['/set/VOC2007/Annotations/a', '/set/VOC2007/JPEGImages/a']),
+    ('/set/images/train/a.b.jpg', [
+        '/set/labels/train/a.b', '/set/Annotations/train/a.b', '/set/annotations/train/a.b', '/set/images/train/a.b']),
+    ('/set/a.jpg', ['/set/a']),
+    ('/images/VOC2007/JPEGImages/a.jpg', ['/images/VOC2007/Annotations/a', '/images/VOC2007/JPEGImages/a']),
     ('images.jpg', ['images'])])
 def test_labels_are_beside_images_or_in_the_folder_beside(image, bases):
     assert label_bases(image) == bases
@@ -121,6 +134,18 @@ def test_splits_may_be_elsewhere_and_have_other_names(tmp_path):
     assert split_images(description, 'train') == [str(tmp_path / 'there' / name) for name in (
         'images/a.jpg', 'more/deep/b.png')]
     assert split_images(description, 'val') == [str(tmp_path / 'far/c.jpg')]
+
+
+@pytest.mark.parametrize('name, content', [
+    ('data.yaml', 'Train: Train.txt\nValidation: Validation.txt\nnames: [cat, dog]'),
+    ('obj.data', 'Train = data/Train.txt\nValidation = data/Validation.txt\nnames = data/obj.names')])
+def test_cvats_subsets_are_splits(tmp_path, name, content):
+    exports.cvat_yolo(tmp_path)
+    (tmp_path / 'obj.data').unlink()
+    for old, new in ('train', 'Train'), ('valid', 'Validation'):
+        (tmp_path / (old + '.txt')).rename(tmp_path / (new + '.txt'))
+    write(tmp_path / name, content)
+    assert rows(open_train('yolo', str(tmp_path))) + rows(open_val('yolo', str(tmp_path))) == [[exports.DOG]] * 3
 
 
 @pytest.mark.parametrize('value, why', [
@@ -252,7 +277,7 @@ def test_a_malformed_label_file_is_refused(tmp_path, row):
     ('', 'train', '--dataset yolo: --dataset-root .* must hold a data.yaml'),
     ('none', 'train', '--dataset-root none must hold'), ('none.yaml', 'train', 'cannot read none.yaml: No such file'),
     ('pets/valid', 'train', '--dataset-root pets/valid must hold'),
-    ('pets', 'trainval', 'no split trainval .--train-splits or --val-splits., only: train, val, test'),
+    ('pets', 'trainval', 'no split trainval .--train-splits or --val-splits., only: train, val, test; scripts/conv'),
     ('pets', 'test', 'data.yaml: test: .*test/images is neither'), ('same', 'train', 'same.data.yaml: a class name is'),
     ('blank', 'train', 'a class name is empty'), ('nameless', 'train', 'data.yaml: it names no classes')])
 def test_a_set_that_is_not_there_is_refused(tmp_path, monkeypatch, root, split, why):

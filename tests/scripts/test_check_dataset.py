@@ -195,7 +195,8 @@ def test_the_form_of_a_data_set_is_found(tmp_path, export, form):
         form_of(str(tmp_path / 'images'))
 
 
-@pytest.mark.parametrize('export', [exports.roboflow, exports.roboflow_coco], ids=lambda export: export.__name__)
+@pytest.mark.parametrize('export', [exports.roboflow, exports.roboflow_coco, exports.cvat_voc],
+                         ids=lambda export: export.__name__)
 def test_exports_are_checked_without_flags(run, tmp_path, export):
     result = run('scripts/check_dataset.py', export(tmp_path / 'set'), '-j', '0', '--picture', tmp_path / 'sheet.png')
     assert result.returncode == 0, result.stderr

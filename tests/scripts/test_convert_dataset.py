@@ -151,7 +151,8 @@ def test_labelme(convert, tmp_path):
         return json.dumps({'imageWidth': 200, 'imageHeight': 100, 'imagePath': 'x.jpg', 'shapes': [
             {'label': label, 'shape_type': kind, 'points': points} for label, kind, points in shapes]})
     text(source / 'a.json', shapes(('cat', 'rectangle', [[60.5, 80], [10, 20.25]]),
-                                   ('dog', 'polygon', [[150, 50], [210, 20], [180, 70]])))
+                                   ('dog', 'polygon', [[150, 50], [210, 20], [180, 70]]),
+                                   ('dog', 'oriented_rectangle', [[50, 10], [60, 20], [50, 30], [40, 20]])))
     text(source / 'b.json', shapes(('dog', 'rectangle', [[0, 0], [200, 100]]), ('dog', 'circle', [[50, 50], [60, 60]])))
     text(source / 'c.json', '{"shapes": [{"label": "cat", "points": [[1]]}]}')
     text(source / 'd.json', '[]')
@@ -160,7 +161,8 @@ def test_labelme(convert, tmp_path):
         'left out 1 shapes that are neither rectangle nor polygon: b.json',
         'left out 2 label files that are not Labelme JSON: c.json, d.json']
     assert labels_of(out, ['cat', 'dog']) == {
-        'a.jpg': [[10, 20.25, 59.5, 79, 0, 0], [150, 20, 199, 69, 1, 0]], 'b.jpg': [[0, 0, 199, 99, 1, 0]]}
+        'a.jpg': [[10, 20.25, 59.5, 79, 0, 0], [150, 20, 199, 69, 1, 0], [40, 10, 59, 29, 1, 0]],
+        'b.jpg': [[0, 0, 199, 99, 1, 0]]}
 
 
 @pytest.mark.parametrize('export', exports.YOLO, ids=lambda export: export.__name__)
@@ -195,6 +197,13 @@ def test_folders_are_splits_if_each_image_is_in_one(convert, tmp_path):
     assert split(tmp_path / 'out', 'train') == ['a_jpg.rf.0123', 'b_jpg.rf.0123'] and '--val-splits 2007_val' in command
     exports.roboflow_voc(source / 'more', ['.'])
     assert convert(source, tmp_path / 'random')[0].startswith('2007_trainval: ')
+
+
+@pytest.mark.parametrize('folder', ['Annotations', 'annotations'])
+def test_annotations_may_be_in_a_folder_beside_the_images(convert, tmp_path, folder):
+    source = exports.label_studio_voc(tmp_path / 'pets', folder)
+    assert convert(source, tmp_path / 'out')[0] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'
+    assert list(labels_of(tmp_path / 'out', ['dog']).values()) == [[[*exports.DOG[:4], 0, 0]]] * 3
 
 
 @pytest.mark.parametrize('seed', range(5))

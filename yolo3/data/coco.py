@@ -4,6 +4,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class COCOImages(LabelledImages):
             with open_input(path, 'r', 'utf-8-sig') as file:
                 content = json.load(file)
         except OSError as error:
-            raise self._unread('annotation file', path, error)
+            raise self._unread('annotation file', path, error, found_splits(self._root))
         except (RecursionError, ValueError) as error:
             raise UserError('%s: not a JSON file (%s)' % (path, error))
         try:
@@ -119,9 +120,7 @@ class COCOImages(LabelledImages):
         """The path of the image of an Entry."""
         for place in places(split, entry):
             path = os.path.normpath(os.path.join(self._folder, place))
-            if not path.startswith(self._folder + os.sep):
-                raise UserError('image %s of %s is outside the dataset folder %s' % (place, split, self._folder))
-            if os.path.isfile(path):
+            if path.startswith(self._folder + os.sep) and os.path.isfile(path):  # nothing outside is read
                 return path
         message = 'no image for id %s of %s: looked in %s for %s' % (
             entry.id, split, self._folder, ', '.join(places(split, entry)) or 'file_name, which is missing')
@@ -150,8 +149,12 @@ def places(split, entry):
         yield os.path.join(*entry.url.split('/')[-2:])
     if entry.name:
         subset = split.replace('instances_', '', 1)
-        for folder in subset, os.path.join('images', subset), 'images', '':
-            yield os.path.join(folder, entry.name)
+        names = [entry.name]
+        if entry.name.startswith(('..', '/')) or '\\' in entry.name:  # Label Studio names its server's folders
+            names.append(re.split(r'[/\\]', entry.name)[-1])
+        for name in names:
+            for folder in subset, os.path.join('images', subset), 'images', '':
+                yield os.path.join(folder, name)
 
 
 # ---- Annotation files

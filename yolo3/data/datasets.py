@@ -15,7 +15,7 @@ from yolo3.boxes import resize
 from yolo3.cli import UserError
 from yolo3.data.coco import TRAIN_SPLITS, VAL_SPLITS, COCOImages, found_splits, usual_split
 from yolo3.data.images import BadImage
-from yolo3.data.voc import VOCImages, usual_classes
+from yolo3.data.voc import OWN_SPLITS, VOCImages, own_splits, usual_classes
 from yolo3.data.yolo import YOLOImages, find_description
 from yolo3.defaults import ROOT
 
@@ -48,18 +48,14 @@ def open_train(dataset, root=None, classes=None, splits=None, skip_empty=False, 
     splits: see VOCImages, COCOImages and YOLOImages. skip_empty: leave out images without boxes. on_bad_image: see
     LabelledImages.
     """
-    usual_root, usual_splits, _ = USUAL[dataset]
     more = {'skip_crowd_only': True} if dataset == 'coco' else {}
-    return _form(dataset)(*_usual(dataset, root or usual_root, splits, usual_splits, classes), skip_empty,
-                          on_bad_image=on_bad_image, **more)
+    return _form(dataset)(*_usual(dataset, root, splits, 0, classes), skip_empty, on_bad_image=on_bad_image, **more)
 
 
 @uncollected
 def open_val(dataset, root=None, classes=None, splits=None, on_bad_image=None):
     """The data set to evaluate on, with all its images; otherwise as `open_train`. Raises UserError."""
-    usual_root, _, usual_splits = USUAL[dataset]
-    return _form(dataset)(*_usual(dataset, root or usual_root, splits, usual_splits, classes),
-                          on_bad_image=on_bad_image)
+    return _form(dataset)(*_usual(dataset, root, splits, 1, classes), on_bad_image=on_bad_image)
 
 
 def form_of(root):
@@ -94,12 +90,19 @@ def val_sample_or_black(images, index, size):
         return np.zeros((size, size, 3), 'uint8'), (~index, *map(int, images.size(index)))
 
 
-def _usual(dataset, root, splits, usual_splits, classes):
-    """root, splits and classes to open; without `classes` None for those that the data set itself names."""
+def _usual(dataset, root, splits, side, classes):
+    """root, splits and classes to open; without `classes` None for those that the data set itself names.
+
+    side: 0 for training, 1 for validation.
+    """
+    usual_root, *usual_splits = USUAL[dataset]
+    root, usual_splits = root or usual_root, usual_splits[side]
     if dataset == 'coco':
         usual_splits = [usual_split(root, usual_splits)]
     if dataset == 'voc':
         classes = classes or usual_classes(root)
+        own = own_splits(root)
+        usual_splits = [name for name in OWN_SPLITS[side] if name in own][:1] or usual_splits
     return root, splits or usual_splits, classes
 
 

@@ -17,6 +17,7 @@ from yolo3.data.images import BadImage, ImageFile, check_header, displayed_size
 from yolo3.data.packed import Rows, Texts
 
 UNKNOWN_CLASS = 'of other classes'
+MAKE_SPLITS = 'scripts/convert_dataset.py makes splits'
 MOST = 1e15  # of any number in an annotation: no picture is larger, and products of two are finite
 MOST_BAD = 0.01  # share of the images: more bad ones point to a mistake, such as a wrong folder
 
@@ -64,10 +65,12 @@ class LabelledImages:
 
     # ---- While reading
 
-    def _unread(self, what, path, error):
-        """The UserError for an OSError: `what` is at `path`."""
+    def _unread(self, what, path, error, splits=()):
+        """The UserError for an OSError: `what` is at `path`. splits: those that there are instead."""
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return UserError('no %s %s (--train-splits or --val-splits): %s' % (what, path, self._expected))
+            there = '--dataset-root %s has only: %s; %s' % (self._root, shorten(splits, 5), MAKE_SPLITS)
+            return UserError('no %s %s (--train-splits or --val-splits): %s' % (
+                what, path, there if splits else self._expected))
         return UserError('cannot read %s %s: %s' % (what, path, error.strerror))
 
     def _note(self, done, noun, why, path):

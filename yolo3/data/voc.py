@@ -1,4 +1,5 @@
 """PASCAL VOC's form: XML annotations, and the images and boxes of a data set of them."""
+import glob
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -12,6 +13,8 @@ from yolo3.files import open_input
 VOC_CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
                'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
 SIDES = 'xmin', 'ymin', 'xmax', 'ymax'
+# Of `own_splits` the usual ones to train and to validate on; Train and Validation are CVAT's subsets.
+OWN_SPLITS = ('train', 'Train'), ('val', 'Validation', 'test', 'Test')
 # What may have parts or attributes in a file without objects; anything else may be another tool's objects.
 ABOUT_THE_IMAGE = {'source', 'owner', 'size'}
 
@@ -123,6 +126,12 @@ def usual_classes(root):
     return [name for name in names if name not in ('', 'background')]
 
 
+def own_splits(root):
+    """The splits in the folder `root` that has ImageSets/ itself, without VOC2007/, as CVAT exports it."""
+    folder = os.path.join(glob.escape(os.path.expanduser(root)), 'ImageSets', 'Main')
+    return sorted(os.path.splitext(os.path.basename(path))[0] for path in glob.glob(os.path.join(folder, '*.txt')))
+
+
 class VOCImages(LabelledImages):
     """Images and boxes in VOC's form.
 
@@ -170,7 +179,7 @@ class VOCImages(LabelledImages):
             with open_input(path, 'r', 'utf-8-sig') as file:
                 lines = [line.strip() for line in file if line.strip()]
         except OSError as error:
-            raise self._unread('split file', path, error)
+            raise self._unread('split file', path, error, own_splits(self._root))
         except UnicodeDecodeError:
             raise UserError('%s is not UTF-8 text' % path)
         if not lines:

@@ -6,14 +6,16 @@ import yaml
 
 from yolo3.cli import UserError
 from yolo3.data.images import EXTENSIONS
-from yolo3.data.labelled import UNCERTAIN, LabelledImages, class_key, clean_name, numbers, whole_number
+from yolo3.data.labelled import (MAKE_SPLITS, UNCERTAIN, LabelledImages, class_key, clean_name, numbers,
+                                 whole_number)
 from yolo3.files import files_below, open_input
 
 DESCRIPTIONS = 'data.yaml', 'data.yml', 'dataset.yaml', 'obj.data'
 NAMES = 'classes.txt', os.path.join('labels', 'classes.txt'), 'obj.names'
 SPLITS = {'train': ('train',), 'val': ('val', 'valid', 'validation'), 'test': ('test',)}  # and their keys in the files
 NOTHING = '', '~', 'null'  # as YAML writes it
-LABEL_FOLDERS = {'images': 'labels', 'JPEGImages': 'Annotations'}
+# Beside a folder of images; annotations/ as Label Studio's VOC and users of LabelImg have it
+LABEL_FOLDERS = {'images': ('labels', 'Annotations', 'annotations'), 'JPEGImages': ('Annotations',)}
 BEYOND = 0.01  # of the image's width or height: so far rounding may lead outside of it
 # Why a row cannot be used
 MALFORMED = 'neither: class cx cy w h, nor: class and the corners of a polygon'
@@ -49,8 +51,8 @@ def label_bases(image):
     parts = stem.split(os.sep)
     for number in reversed(range(len(parts) - 1)):
         if parts[number] in LABEL_FOLDERS:
-            parts[number] = LABEL_FOLDERS[parts[number]]
-            return [os.sep.join(parts), stem]
+            return [os.sep.join([*parts[:number], folder, *parts[number + 1:]])
+                    for folder in LABEL_FOLDERS[parts[number]]] + [stem]
     return [stem]
 
 
@@ -68,6 +70,8 @@ def _row(words):
         number, values = whole_number(float(words[0])), numbers(words[1:])
     except UNCERTAIN:
         return Row(None, None, MALFORMED)
+    if len(values) > 4 and _are_keypoints(values[4:]):
+        values = values[:4]
     if len(values) == 4:
         x, y, width, height = values
         edges = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
@@ -78,6 +82,15 @@ def _row(words):
     if min(values) < -BEYOND or max(values) > 1 + BEYOND:
         return Row(None, None, OUTSIDE)
     return Row(number, edges, '')
+
+
+def _are_keypoints(values):
+    """Whether `values` are keypoints' x, y and visibility, as Label Studio writes them without saying so.
+
+    They are for certain with a visibility of 2, or if all are absent: no polygon has a 2 or only corners 0, 0.
+    """
+    visibilities = values[2::3]
+    return len(values) % 3 == 0 and {0, 1, 2}.issuperset(visibilities) and (2 in visibilities or not any(values))
 
 
 def in_pixels(edges, size):
@@ -136,9 +149,9 @@ def read_description(path):
         raise UserError('cannot read %s: %s' % (path, error.strerror))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _no_names(path, error)
-    splits = {}
+    splits, entries = {}, {key.lower(): value for key, value in content.items()}  # CVAT's subsets are Train, Validation
     for split, keys in SPLITS.items():
-        value = next((content[key] for key in keys if content.get(key)), [])
+        value = next((entries[key] for key in keys if entries.get(key)), [])
         places = value if isinstance(value, list) else [value]
         if not all(isinstance(place, str) for place in places):
             raise UserError('%s: %s is neither a path nor a list of paths' % (path, split))
@@ -212,8 +225,8 @@ class YOLOImages(LabelledImages):
         super().__init__(description.folder, splits, classes or description.names, on_bad_image)
         for split in splits:
             if split not in description.splits:
-                raise UserError('%s has no split %s (--train-splits or --val-splits), only: %s' % (
-                    path, split, ', '.join(description.splits) or 'none'))
+                raise UserError('%s has no split %s (--train-splits or --val-splits), only: %s; %s' % (
+                    path, split, ', '.join(description.splits) or 'none', MAKE_SPLITS))
             for image in self._reading(split_images(description, split)):
                 with self._leaving_out_bad():
                     self._read_image(os.path.abspath(image), 'without objects' if skip_empty else '')
