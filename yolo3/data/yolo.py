@@ -149,7 +149,8 @@ def read_description(path):
         raise UserError('cannot read %s: %s' % (path, error.strerror))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _no_names(path, error)
-    splits, entries = {}, {key.lower(): value for key, value in content.items()}  # CVAT's subsets are Train, Validation
+    entries = {key.lower(): value for key, value in content.items()}  # CVAT's subsets are Train and Validation
+    splits = {}
     for split, keys in SPLITS.items():
         value = next((entries[key] for key in keys if entries.get(key)), [])
         places = value if isinstance(value, list) else [value]
