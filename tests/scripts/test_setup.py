@@ -437,7 +437,7 @@ def test_the_tests_are_run_with_the_arguments_passed_on(machine, script, flags, 
     assert done.returncode == 0, done.stderr
     assert machine.installs == [CPU + ' -r requirements/dev.txt']
     assert machine.commands[-2:] == [['-m', 'ruff', 'check'], [
-        *'-m pytest tests -n 2 --dist loadfile'.split(), *selection, '-k', 'a b']]
+        *'-m pytest tests -n 2 --dist worksteal'.split(), *selection, '-k', 'a b']]
 
 
 def test_ci_tries_what_failed_once_more(machine):
