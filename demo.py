@@ -111,11 +111,12 @@ def main(argv=None):
         args.thresh = detector.info['threshold']
     classes = choose(detector.info['classes'], args.only, args.params)
     size = args.data_shape or detector.info['data_shape']
+    most = None if args.tiles else args.max_detections  # with --tiles it holds for each window
 
     def detect(image, thresh=args.thresh):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], boxes in the image's pixels."""
         found, = detector.detect([image], size)
-        return detections(found, classes, thresh)
+        return detections(found, classes, thresh, most)
 
     if args.serve:
         from yolo3.deploy import serve  # here because nothing else needs a web framework

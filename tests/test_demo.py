@@ -122,7 +122,10 @@ def test_classes_count_and_tiles(run, params, tmp_path):
         return [line.split('\t')[1:3] for line in done.stdout.splitlines()]
     plain, many = found(), found('--max-detections', 150)
     assert len(plain) == 100 and len(many) == 150 and many[:100] == plain
-    assert found('--only', 'rbc') == [entry for entry in plain if entry[0] == 'RBC'] != []
+    only, others = found('--only', 'rbc'), [entry for entry in plain if entry[0] == 'RBC']
+    assert only[:len(others)] == others != [] and {name for name, _ in only} == {'RBC'}
+    assert len(only) > len(others)  # the other classes have taken no places
+    assert found('--only', 'rbc', '--max-detections', 3) == only[:3]
     assert len(found('--nms-thresh', 0)) < len(plain)
     tiled = found('--tiles')
     assert len(tiled) > 150 and max(float(score) for _, score in tiled) >= float(plain[0][1])

@@ -118,6 +118,15 @@ def test_a_file_with_nms_inside_keeps_its_settings(run, files, squares, tmp_path
     assert flags[0] in done.stderr and 'without --nms' in done.stderr
 
 
+def test_a_file_with_nms_inside_shows_chosen_classes(run, files, squares, tmp_path):
+    done = run('demo.py', '--params', files['nms'], squares / 'VOC2007/JPEGImages', '--out-dir', tmp_path,
+               '--thresh', 0, '--only', 'blue', '--max-detections', 3)
+    rows = [line.split('\t') for line in done.stdout.splitlines()]
+    images = [row[0] for row in rows]
+    assert done.returncode == 0 and {row[1] for row in rows} == {'blue'}
+    assert max(map(images.count, images)) == 3
+
+
 @pytest.mark.slow
 def test_coco_evaluation(run, without_mxnet, data, tmp_path):
     net, info = detector(classes=['person', 'car'])

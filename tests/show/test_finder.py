@@ -23,6 +23,7 @@ def flags(*argv):
     ((), NMS), (('--nms-thresh', '0.3'), Suppression(thresh=0.3)),
     (('--max-detections', '20'), Suppression(kept=20)),  # no fewer than 400 boxes take part
     (('--vote',), Suppression(vote=True)), (('--max-detections', '300'), Suppression(kept=300, topk=1200)),
+    (('--max-detections', '20', '--only', '狗'), Suppression(kept=400)),  # other classes take no places
     (('--max-detections', '300', '--nms-thresh', '1', '--tiles'), Suppression(thresh=1, kept=300, topk=1200))])
 def test_settings_of_nms(monkeypatch, argv, settings):
     class Detector:
@@ -50,6 +51,7 @@ def test_detections_of_chosen_classes_from_a_score_on():
     assert finder.detections(found, {0: 'RBC', 1: 'Guinea pig'}, 0.65) == [
         {'class': 'RBC', 'score': 0.8, 'box': [1.33, 1.67, 2.0, 2.33]},
         {'class': 'Guinea pig', 'score': 0.7, 'box': [2.67, 3.0, 3.33, 3.67]}]
+    assert [entry['score'] for entry in finder.detections(found, {0: 'RBC', 1: 'Guinea pig'}, 0.1, 2)] == [0.8, 0.7]
 
 
 @pytest.mark.parametrize('argv', [('--only', ','), ('--only', ''), ('--nms-thresh', '45'), ('--nms-thresh', 'nan'),

@@ -91,7 +91,8 @@ class ONNXDetector:
         if not self._nms_inside and shapes['scores'][-1] != len(self.info['classes']):
             raise UserError('%s has scores of %s classes, but names %d in its metadata: export it again'
                             % (path, shapes['scores'][-1], len(self.info['classes'])))
-        if self._nms_inside and settings != NMS:
+        # Who asks for all that take part gets what the file keeps of them.
+        if self._nms_inside and settings not in (NMS, NMS._replace(kept=NMS.topk)):
             raise UserError('%s has NMS inside, out of reach of --nms-thresh, --nms-score-floor, '
                             '--max-detections and --vote: export it without --nms' % path)
         self._settings = settings

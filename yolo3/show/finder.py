@@ -10,7 +10,9 @@ def open_finder(args, at_once=1):
     """The detector that the flags `args` name, with their settings of NMS; see `open_detector`. Raises UserError."""
     # As many boxes for each that is kept as in GluonCV take part.
     topk = max(NMS.topk, NMS.topk // NMS.kept * args.max_detections)
-    nms = NMS._replace(thresh=args.nms_thresh, topk=topk, kept=args.max_detections, vote=args.vote)
+    # With --only, `detections` counts: other classes would take the places of those that are wanted.
+    kept = topk if args.only else args.max_detections
+    nms = NMS._replace(thresh=args.nms_thresh, topk=topk, kept=kept, vote=args.vote)
     detector = open_detector(args, nms, at_once)
     return Tiled(detector, nms) if args.tiles else detector
 
@@ -28,10 +30,11 @@ def choose(classes, only, params):
     return chosen
 
 
-def detections(found, classes, thresh):
+def detections(found, classes, thresh, most=None):
     """`found`, the (ids, scores, boxes) of an image, as `yolo3.show.draw` takes them, but for scores under `thresh`.
 
-    classes: {number: name} of those to keep.
+    classes: {number: name} of those to keep. most: how many to keep at most, None for all.
     """
-    return [{'class': classes[id_], 'score': round(float(score), 4), 'box': [round(float(side), 2) for side in box]}
-            for id_, score, box in zip(*found) if score >= thresh and id_ in classes]
+    chosen = [{'class': classes[id_], 'score': round(float(score), 4), 'box': [round(float(side), 2) for side in box]}
+              for id_, score, box in zip(*found) if score >= thresh and id_ in classes]
+    return chosen[:most]
