@@ -146,6 +146,11 @@ def test_hostile_uploads_are_refused(send, seen, name):
     assert send(picture()).status_code == 200  # the next one is served
 
 
+def test_the_formats_of_messages_are_those_that_are_read(send):
+    formats = 'JPEG, PNG, WEBP, BMP'
+    assert send(b'not an image').get_json()['error'].endswith('damaged or none of ' + formats)
+
+
 def test_a_text_bomb_is_not_unpacked(send):
     bomb = text_bomb()
     tracemalloc.start()

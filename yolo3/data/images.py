@@ -51,7 +51,7 @@ def original(path):
 
 
 @contextlib.contextmanager
-def decoding(path):
+def decoding(path, formats=FORMATS):
     """Make a BadImage of whatever the block raises: at damaged files decoders raise errors of every kind."""
     try:
         yield
@@ -60,7 +60,7 @@ def decoding(path):
     except FileNotFoundError:
         raise BadImage(path, 'no image %s' % path, 'missing')
     except Image.UnidentifiedImageError:
-        raise BadImage(path, 'cannot read image %s: it is empty, damaged or none of %s' % (path, ', '.join(FORMATS)))
+        raise BadImage(path, 'cannot read image %s: it is empty, damaged or none of %s' % (path, ', '.join(formats)))
     except Exception as error:
         raise BadImage(path, 'cannot read image %s: %s' % (path, str(error) or type(error).__name__))
 
@@ -68,7 +68,7 @@ def decoding(path):
 @contextlib.contextmanager
 def opened(path, file, formats=FORMATS):
     """The open `file` as a Pillow image, nothing decoded yet. Raises BadImage, which names `path`."""
-    with decoding(path), Image.open(file, formats=formats) as image:
+    with decoding(path, formats), Image.open(file, formats=formats) as image:
         if max(image.size) > MOST_SIDE:
             raise ValueError('%d x %d pixels, and no side may have more than %d' % (image.size + (MOST_SIDE,)))
         yield image

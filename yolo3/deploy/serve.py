@@ -93,7 +93,7 @@ def make_app(find, name, classes, thresh):
 def decode(content):
     """The pixels of an image file's bytes, (H, W, 3) uint8 RGB; aborts with 413 or 422."""
     try:
-        image = ImageFile('sent', content=content, formats=FORMATS)
+        image = ImageFile('file', content=content, formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
             abort(413, 'more than %d pixels' % MOST_PIXELS)
         return image.pixels()
