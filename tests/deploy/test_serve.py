@@ -146,9 +146,11 @@ def test_hostile_uploads_are_refused(send, seen, name):
     assert send(picture()).status_code == 200  # the next one is served
 
 
-def test_the_formats_of_messages_are_those_that_are_read(send):
+def test_the_formats_of_messages_are_those_that_are_read(send, app):
     formats = 'JPEG, PNG, WEBP, BMP'
     assert send(b'not an image').get_json()['error'].endswith('damaged or none of ' + formats)
+    page = app.test_client().get('/').get_data(as_text=True)
+    assert 'accept="image/jpeg,image/png,image/webp,image/bmp"' in page and 'FORMATS = "%s"' % formats in page
 
 
 def test_a_text_bomb_is_not_unpacked(send):
@@ -357,26 +359,67 @@ def test_an_address_that_is_not_available_is_one_line(run, params):
     gc.collect()  # the warnings come now
 
 
-# What a user does, in the page itself: drops two pictures, of which one is broken, moves the slider, and so on.
+# What a user does, in the page itself: drops four files, of which two are refused, moves the slider, and so on.
 USED = """
 const reports = {}, saved = {}, posts = performance.getEntriesByType.bind(performance, "resource");
-const pixel = (x, y) => [...context.getImageData(x, y, 1, 1).data].slice(0, 3);
+const pixel = (x, y) => [...canvas.getContext("2d").getImageData(
+    x * canvas.width / image.width, y * canvas.width / image.width, 1, 1).data].slice(0, 3);
 const asked = () => posts().filter(entry => entry.name.includes("/detect")).map(entry => entry.name.split("?")[1]);
-const report = name => reports[name] = {count: $("count").textContent, rows: $("table").innerText, edge: pixel(45, 90),
+const rows = () => [...list.children].map(entry => entry.textContent);
+const report = name => reports[name] = {count: $("count").textContent, rows: rows(), edge: pixel(45, 90),
     inside: pixel(30, 75), classes: $("classes").innerText, strip: $("strip").innerText, asked: asked()};
+const press = key => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
 const until = async done => { while (!done()) await new Promise(go => setTimeout(go, 20)); };
-save = async (blob, name) => saved[name] = blob.type.startsWith("image") ? blob.type : JSON.parse(await blob.text());
+const measure = async blob => (({width, height}) => [blob.type, width, height])(await createImageBitmap(blob));
+save = async (blob, name) =>
+  saved[name] = blob.type.startsWith("image") ? await measure(blob) : JSON.parse(await blob.text());
+const check = async () => window.axe &&
+  reports.violations.push(...(await axe.run()).violations.map(one => one.id + ": " + one.nodes[0].html));
 
 async function use() {
   reports.empty = !$("drop").hidden && canvas.hidden && $("save-picture").disabled && $("save-json").disabled;
+  reports.invited = $("drop").innerText;
+  reports.violations = [];
+  await check();
   const blob = await (await fetch("/picture")).blob(), dropped = new DataTransfer();
+  const small = make("canvas");
+  [small.width, small.height] = [60, 45];
   dropped.items.add(new File([blob], "blood.cells.jpg", {type: blob.type}));
   dropped.items.add(new File([blob.slice(0, 900)], "<i>broken.jpg", {type: blob.type}));
+  dropped.items.add(new File([await new Promise(done => small.toBlob(done))], "small.png", {type: "image/png"}));
+  dropped.items.add(new File(["GIF89a"], "a.gif", {type: "image/gif"}));
   document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: dropped}));
-  await until(() => pictures.length === 2 && !pictures.some(isWaiting) && image);
+  await until(() => pictures.length === 4 && !pictures.some(isWaiting) && image);
   reports.said = $("status").outerHTML;
-  reports.size = [canvas.width, canvas.height];
   report("dropped");
+  await check();
+  list.focus();
+  press("ArrowDown");  // to the cat, so that the other box is pale
+  reports.marked = [...list.children].map(entry => entry.ariaSelected).join();
+  reports.pale = pixel(45, 90);
+  await check();
+  list.blur();
+  reports.after = pixel(45, 90);
+  list.firstChild.dispatchEvent(new MouseEvent("mousemove", {bubbles: true}));
+  reports.hovered = list.getAttribute("aria-activedescendant") === list.firstChild.id;
+  list.dispatchEvent(new MouseEvent("mouseleave"));
+  reports.left = list.querySelectorAll("[aria-selected=true]").length;
+  reports.others = {};
+  for (const {name} of pictures.slice(1)) {
+    press("ArrowRight");
+    await until(() => shown.name === name);
+    const text = $("drop").innerText, height = $("drop").clientHeight;
+    reports.others[name] = {text, height, size: [canvas.clientWidth, canvas.width]};
+    await check();
+  }
+  pictures[0].button.focus();
+  pictures[0].button.click();
+  await until(() => shown === pictures[0]);
+  press("ArrowRight");
+  await until(() => shown === pictures[1]);
+  reports.focused = document.activeElement === pictures[1].button;
+  press("ArrowLeft");
+  await until(() => shown === pictures[0]);
   $("thresh").value = 0.7;
   $("thresh").dispatchEvent(new Event("input"));
   report("higher");
@@ -389,7 +432,6 @@ async function use() {
   $("save-json").click();
   await until(() => Object.keys(saved).length === 2);
   reports.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  reports.violations = window.axe ? (await axe.run()).violations.map(one => one.id + ": " + one.nodes[0].html) : [];
   return {...reports, saved};
 }
 use().catch(error => String(error.stack)).then(
@@ -398,7 +440,7 @@ use().catch(error => String(error.stack)).then(
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(app, browser, data, tmp_path):
+def test_the_page_in_a_browser(app, address, browser, data, tmp_path):
     """With YOLO3_AXE, the path of axe-core's axe.min.js (npm), the page's accessibility is checked too."""
     path = data + '/bccd/VOC2007/JPEGImages/BloodImage_00007.jpg'
     reports = queue.Queue()
@@ -418,32 +460,40 @@ def test_the_page_in_a_browser(app, browser, data, tmp_path):
     def report():
         reports.put(json.loads(request.get_data()))
         return {}
-    server = waitress.create_server(app, host='127.0.0.1', port=0)
-    threading.Thread(target=server.run, daemon=True).start()
     process = subprocess.Popen([browser, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
                                 '--disable-background-networking', '--disable-component-update', '--disable-sync',
                                 '--no-first-run', '--remote-debugging-port=0', '--window-size=375,800',
-                                '--user-data-dir=%s' % tmp_path, 'http://127.0.0.1:%s/used' % server.effective_port],
+                                '--force-device-scale-factor=2',
+                                '--user-data-dir=%s' % tmp_path, 'http://%s:%d/used' % address],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         found = reports.get(timeout=200)
     finally:
         process.terminate()
         process.wait()
-        server.close()
     assert isinstance(found, dict), found
-    assert found['empty'] and found['size'] == [640, 480] and found['overflow'] == 0 and not found['violations']
-    assert 'class="error"' in found['said'] and '&lt;i&gt;broken.jpg: cannot read image' in found['said']
+    assert found['empty'] and found['overflow'] == 0 and not found['violations']
+    assert 'class="error"' in found['said'] and '4 pictures, 2 failed' in found['said']
+    formats = ', '.join(serve.FORMATS)
+    assert found['invited'].split('\n')[0] == 'Drop pictures here' and formats in found['invited']
+    broken, small, gif = [found['others'][name] for name in ('<i>broken.jpg', 'small.png', 'a.gif')]
+    for other, text in (broken, '<i>broken.jpg could not be processed\ncannot read image'), (gif, 'none of ' + formats):
+        assert text in other['text'] and other['text'].endswith(formats) and other['height'] > 250
+    assert small['size'] == [180, 360]  # three times as large, and sharp on this screen
+    assert found['marked'] == 'false,true' and found['hovered'] and not found['left'] and found['focused']
     dropped, higher, lower, filtered = [found[name] for name in ('dropped', 'higher', 'lower', 'filtered')]
-    assert dropped['count'] == '2 detections' and dropped['rows'].split('\n') == ['狗 <b>\t\t0.90', 'cat\t\t0.60']
+    assert dropped['count'] == '2 detections' and dropped['rows'] == ['狗 <b> 0.90', 'cat 0.60']
     assert '2 found' in dropped['strip'] and 'failed' in dropped['strip']
-    assert higher['count'] == '1 detection' and 'cat' not in higher['rows'] + higher['classes']
-    assert lower['count'] == '3 detections' and 'dog' in lower['rows'] and lower['classes'].count('1') == 3
-    assert filtered['count'] == '2 detections' and '狗' not in filtered['rows'] and '狗' in filtered['classes']
-    assert filtered['asked'] == ['thresh=0', 'thresh=0']  # once for each picture, and never again
+    assert higher['count'] == '1 detection' and 'cat' not in str(higher['rows']) + higher['classes']
+    assert lower['count'] == '3 detections' and 'dog 0.20' in lower['rows'] and lower['classes'].count('1') == 3
+    assert filtered['count'] == '2 detections' and '狗' not in str(filtered['rows']) and '狗' in filtered['classes']
+    assert filtered['asked'] == 3 * ['thresh=0']  # once for each picture but the GIF, and never again
     true = np.asarray(Image.open(path)).astype(int)
     for state, is_drawn in (dropped, True), (higher, True), (lower, True), (filtered, False):
         assert np.abs(state['inside'] - true[75, 30]).max() < 12  # the picture
         assert (np.abs(state['edge'] - true[90, 45]).max() > 40) == is_drawn  # the box
-    assert found['saved'] == {'blood.cells_detections.jpeg': 'image/jpeg', 'detections.json': [
-        {'file': 'blood.cells.jpg', 'width': 640, 'height': 480, 'detections': FOUND[1:]}]}
+    bold, pale = [np.abs(np.subtract(found[name], true[90, 45])).max() for name in ('after', 'pale')]
+    assert 0 < pale < 0.8 * bold
+    assert found['saved'] == {'blood.cells_detections.jpeg': ['image/jpeg', 640, 480], 'detections.json': [
+        {'file': 'blood.cells.jpg', 'width': 640, 'height': 480, 'detections': FOUND[1:]},
+        {'file': 'small.png', 'width': 60, 'height': 45, 'detections': FOUND[1:]}]}

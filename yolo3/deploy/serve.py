@@ -31,8 +31,8 @@ try:
 except ImportError as missing:
     fail(UserError('--serve: Python has no module %s here: pip install -r requirements/deploy.txt' % missing.name))
 
-TYPES = ('image/jpeg', 'image/png', 'image/webp', 'image/bmp')
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP')  # Pillow's names: it reads no other, whatever the type says; none runs code
+TYPES = tuple('image/' + name.lower() for name in FORMATS)
 MOST_BYTES = 16 * 2 ** 20
 MOST_PIXELS = 25 * 10 ** 6
 MOST_SECONDS = 10  # that a request may wait in the queue
@@ -55,8 +55,8 @@ def make_app(find, name, classes, thresh):
 
     @app.get('/')
     def page():
-        return render_template('serve.html', name=name, thresh=thresh, types=','.join(TYPES), most_bytes=MOST_BYTES,
-                               colours=[(name, colour(name)) for name in classes])
+        return render_template('serve.html', name=name, thresh=thresh, types=TYPES, formats=FORMATS,
+                               most_bytes=MOST_BYTES, colours=[(name, colour(name)) for name in classes])
 
     @app.post('/detect')
     def detect():
