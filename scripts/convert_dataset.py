@@ -144,6 +144,24 @@ def own_splits(description, note):
     return splits
 
 
+def voc_splits(images, files):
+    """The splits of VOC's ImageSets/Main/train.txt, val.txt and test.txt among `files`, as CVAT writes them.
+
+    {name: those of `images` that it lists}; {} if none is to train on or none for validation. Raises UserError.
+    """
+    stems, splits = {os.path.splitext(os.path.basename(path))[0]: path for path in images}, {}
+    for path in files:
+        name = split_name(os.path.splitext(os.path.basename(path))[0])
+        if name in SPLITS and os.path.dirname(path).endswith(os.path.join('ImageSets', 'Main')):
+            try:
+                with open_input(path, 'r', 'utf-8-sig') as lines:
+                    listed = [line.strip() for line in lines]
+            except (OSError, ValueError) as error:
+                raise UserError('cannot read %s: %s' % (path, getattr(error, 'strerror', None) or 'not text'))
+            splits.setdefault(name, []).extend(stems[stem] for stem in listed if stem in stems)
+    return splits if 'train' in splits and len(splits) > 1 else {}
+
+
 def read(source, description, classes):
     """All of `source`: {image path: (size, [Object])}, class names, {split: image paths}, {what is wrong: files}.
 
@@ -155,7 +173,7 @@ def read(source, description, classes):
     def note(what, *paths):
         if paths:
             notes.setdefault(what, []).extend(paths)
-    splits = own_splits(description, note) if description else {}
+    splits = own_splits(description, note) if description else voc_splits(filter(is_image, files), files)
     listed = set(itertools.chain(*splits.values()))
     labels = {path: label_of(path) for path in itertools.chain(*splits.values(), filter(is_image, files))}
     used = set(labels.values()) - {None}

@@ -224,9 +224,19 @@ def test_a_single_coco_file_is_divided(run, tmp_path):
     assert result.returncode == 2 and 'result.json' in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_cvats_voc_export_is_converted_with_its_annotations(convert, tmp_path):
-    counts, command = convert(exports.cvat_voc(tmp_path / 'pets'), tmp_path / 'out')
-    assert counts.startswith('2007_trainval: 2 images, 2 boxes; 2007_test: 1 images') and '--classes dog ' in command
+def test_cvats_voc_export_is_converted_with_its_splits(convert, run, tmp_path):
+    source = exports.cvat_voc(tmp_path / 'pets')
+    counts, command = convert(source, tmp_path / 'out')
+    assert counts == '2007_train: 2 images, 2 boxes; 2007_val: 1 images, 1 boxes' and '--classes dog ' in command
+    assert split(tmp_path / 'out', 'train') == ['a', 'b'] and split(tmp_path / 'out', 'val') == ['c']
+    lists = source / 'ImageSets/Main'
+    text(lists / 'train.txt', 'a\n')
+    assert convert(source, tmp_path / 'less')[0].endswith('; left out 1 images of no split: b.jpg')
+    (lists / 'val.txt').write_bytes(b'\xff\xfe\x00')
+    done = run('scripts/convert_dataset.py', source, '--out', tmp_path / 'none')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'val.txt: not text' in done.stderr
+    (lists / 'val.txt').unlink()  # nothing to validate on: divided
+    assert convert(source, tmp_path / 'random')[0] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'
 
 
 def test_a_data_yaml_is_a_source_and_what_it_leaves_out_is_told(convert, tmp_path):
