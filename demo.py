@@ -111,7 +111,7 @@ def main(argv=None):
         args.thresh = detector.info['threshold']
     classes = choose(detector.info['classes'], args.only, args.params)
     size = args.data_shape or detector.info['data_shape']
-    most = None if args.tiles else args.max_detections  # with --tiles it holds for each window
+    most = None if args.tiles else args.max_detections  # --tiles limits each window, not the image
 
     def detect(image, thresh=args.thresh):
         """Detections in an RGB image, the best first: [{'class', 'score', 'box'}], boxes in the image's pixels."""

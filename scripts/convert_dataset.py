@@ -147,7 +147,7 @@ def own_splits(description, note):
 def voc_splits(images, files):
     """The splits of VOC's ImageSets/Main/train.txt, val.txt and test.txt among `files`, as CVAT writes them.
 
-    {name: those of `images` that it lists}; {} if none is to train on or none for validation. Raises UserError.
+    {name: those of `images` that it lists}; {} without train.txt, or with nothing beside it. Raises UserError.
     """
     stems, splits = {os.path.splitext(os.path.basename(path))[0]: path for path in images}, {}
     for path in files:

@@ -91,7 +91,7 @@ class ONNXDetector:
         if not self._nms_inside and shapes['scores'][-1] != len(self.info['classes']):
             raise UserError('%s has scores of %s classes, but names %d in its metadata: export it again'
                             % (path, shapes['scores'][-1], len(self.info['classes'])))
-        # Who asks for all that take part gets what the file keeps of them.
+        # demo.py --only asks for all that take part: of these it gets what the file keeps.
         if self._nms_inside and settings not in (NMS, NMS._replace(kept=NMS.topk)):
             raise UserError('%s has NMS inside, out of reach of --nms-thresh, --nms-score-floor, '
                             '--max-detections and --vote: export it without --nms' % path)

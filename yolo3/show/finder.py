@@ -10,7 +10,7 @@ def open_finder(args, at_once=1):
     """The detector that the flags `args` name, with their settings of NMS; see `open_detector`. Raises UserError."""
     # As many boxes for each that is kept as in GluonCV take part.
     topk = max(NMS.topk, NMS.topk // NMS.kept * args.max_detections)
-    # With --only, `detections` counts: other classes would take the places of those that are wanted.
+    # With --only, `detections` applies the limit instead: other classes would use up the places of the chosen ones.
     kept = topk if args.only else args.max_detections
     nms = NMS._replace(thresh=args.nms_thresh, topk=topk, kept=kept, vote=args.vote)
     detector = open_detector(args, nms, at_once)
