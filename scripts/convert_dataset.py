@@ -147,7 +147,7 @@ def own_splits(description, note):
 def voc_splits(images, files):
     """The splits of VOC's ImageSets/Main/train.txt, val.txt and test.txt among `files`, as CVAT writes them.
 
-    {name: those of `images` that it lists}; {} without train.txt, or with nothing beside it. Raises UserError.
+    {name: those of `images` that it lists}; {} if train.txt or all others list none. Raises UserError.
     """
     stems, splits = {os.path.splitext(os.path.basename(path))[0]: path for path in images}, {}
     for path in files:
@@ -159,6 +159,7 @@ def voc_splits(images, files):
             except (OSError, ValueError) as error:
                 raise UserError('cannot read %s: %s' % (path, getattr(error, 'strerror', None) or 'not text'))
             splits.setdefault(name, []).extend(stems[stem] for stem in listed if stem in stems)
+    splits = {name: paths for name, paths in splits.items() if paths}
     return splits if 'train' in splits and len(splits) > 1 else {}
 
 

@@ -235,7 +235,9 @@ def test_cvats_voc_export_is_converted_with_its_splits(convert, run, tmp_path):
     (lists / 'val.txt').write_bytes(b'\xff\xfe\x00')
     done = run('scripts/convert_dataset.py', source, '--out', tmp_path / 'none')
     assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'val.txt: not text' in done.stderr
-    (lists / 'val.txt').unlink()  # nothing to validate on: divided
+    text(lists / 'val.txt', '')  # nothing to validate on: divided
+    assert convert(source, tmp_path / 'empty')[0] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'
+    (lists / 'val.txt').unlink()
     assert convert(source, tmp_path / 'random')[0] == '2007_trainval: 2 images, 2 boxes; 2007_test: 1 images, 1 boxes'
 
 
