@@ -6,5 +6,5 @@ root=$(dirname -- "$0")/..
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
 exec "$python" "$root/train_yolo3_mobilenet.py" --network mobilenet1_0 --dataset coco --gpus 0,1,2,3,4,5,6,7 \
-    --batch-size 64 -j 32 --log-interval 100 --epochs 280 --syncbn --warmup-epochs 2 --lr-mode cosine \
+    --batch-size 64 -j 32 --log-interval 100 --epochs 280 --syncbn --warmup-epochs 2 --lr-mode cosine --lr-final 0.05 \
     --optimizer adam --lr 0.001 --wd 0 --multi-anchor 0.3 --objectness-prior 0.01 --ema 0.998 "$@"
