@@ -168,6 +168,20 @@ def test_all_leave_when_all_are_done(three):
     assert all(group.backend.left for group in three) and not any(group._links._failure for group in three)
 
 
+
+def test_a_connection_may_be_closed_just_before_it_is_read_from(three):
+    links = three[1]._links
+    pipe, links._closing = links._pipes[0], True
+
+    def close_and_read():
+        pipe.close()
+        return pipe._recv_bytes()  # what is left of recv_bytes after its check
+    pipe.recv_bytes = close_and_read
+    assert three[0]._links._put(1, b'')
+    links._thread.join(30)
+    assert not links._thread.is_alive() and not links._failure
+
+
 @pytest.mark.parametrize('gone', [0, 1])
 def test_a_killed_process_is_named_everywhere(three, gone):
     def call(group):

@@ -20,6 +20,7 @@ SILENCE = 30  # seconds without a heartbeat after which a process is lost; readi
 GRACE = 20  # seconds in which a process must save and end after another one has failed
 SHUTDOWN = 60  # seconds that the backend's shutdown may take when nothing is wrong
 DATA, END, BYE = b'd', b'e', b'b'  # the first byte of a message; a heartbeat is empty
+BROKEN = EOFError, OSError, TypeError  # TypeError: the other thread closed the connection just before the system call
 EXPECTED = UserError, RunError, Interrupted, KeyboardInterrupt  # anything else is a defect, or MXNet's or Horovod's
 
 
@@ -86,7 +87,7 @@ class Links:
 
     def _put(self, peer, message):
         """Send the whole `message`; returns whether the connection took it."""
-        with contextlib.suppress(OSError), self._sending[peer]:
+        with contextlib.suppress(*BROKEN), self._sending[peer]:
             self._pipes[peer].send_bytes(message)
             return True
         return False
@@ -119,7 +120,7 @@ class Links:
         """Take a message from `peer`; returns whether more may come."""
         try:
             message = self._pipes[peer].recv_bytes()
-        except (EOFError, OSError):
+        except BROKEN:
             if not self._closing:
                 self._fail(Lost('%s is gone (killed or unreachable): --resume auto continues from the last checkpoint'
                                 % self.name(peer)))
