@@ -159,8 +159,7 @@ def voc_splits(images, files):
             except (OSError, ValueError) as error:
                 raise UserError('cannot read %s: %s' % (path, getattr(error, 'strerror', None) or 'not text'))
             splits.setdefault(name, []).extend(stems[stem] for stem in listed if stem in stems)
-    splits = {name: paths for name, paths in splits.items() if paths}
-    return splits if 'train' in splits and len(splits) > 1 else {}
+    return with_validation(splits)
 
 
 def read(source, description, classes):
@@ -271,10 +270,13 @@ def read_labels(label, size, names, note):
 def usable_splits(splits, images, test_share, seed):
     """{split: paths of `images`}: the `splits` of the data set itself, if one is to train on and one for validation."""
     kept = {name: [path for path in dict.fromkeys(paths) if path in images] for name, paths in splits.items()}
-    kept = {name: paths for name, paths in kept.items() if paths}
-    if 'train' in kept and len(kept) > 1:
-        return kept
-    return divided(list(images), max(1, round(len(images) * test_share)), seed)
+    return with_validation(kept) or divided(list(images), max(1, round(len(images) * test_share)), seed)
+
+
+def with_validation(splits):
+    """Those of `splits`, {name: paths}, that list images; {} unless 'train' and another one do."""
+    listed = {name: paths for name, paths in splits.items() if paths}
+    return listed if 'train' in listed and len(listed) > 1 else {}
 
 
 def divided(paths, tests, seed):

@@ -168,7 +168,6 @@ def test_all_leave_when_all_are_done(three):
     assert all(group.backend.left for group in three) and not any(group._links._failure for group in three)
 
 
-
 def test_a_connection_may_be_closed_just_before_it_is_read_from(three):
     links = three[1]._links
     pipe, links._closing = links._pipes[0], True
